@@ -1,0 +1,489 @@
+"""What the log process and the others say to each other; `TABLE` is the literal table for `pipe.Pipe`.
+
+Every process that is not the log process has one channel to it. A `token` comes back in the answer.
+A request that changes the log is answered after the commit, never before.
+
+| from | says | hears |
+|---|---|---|
+| supervisor | Introduce Ping Plan Settings Reloaded Stop | Pong Peers DialNow DialFailed ReloadAsked |
+| control | Submit Watch PutPeer Cancel Nudge Snapshot Reload | Submitted Duplicates Wake Done Refused State Reloaded |
+| link | MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready Batch Receipt Clocks DialFailed | Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Send Committed Cut Full |
+| index | Watch Indexed | Wake |
+"""
+
+import msgspec
+
+
+class Frame(msgspec.Struct, array_like=True, gc=False):
+    """Base of all: a short array on the pipe."""
+
+
+class DirectionState(Frame):
+    """Where one direction of a pair stands at one node: its epoch (16 bytes), last seq, head (32 bytes)."""
+
+    epoch: bytes
+    last: int
+    head: bytes
+
+
+# --- supervisor ---------------------------------------------------------------------------------------
+
+
+class Introduce(Frame):
+    """A new channel: its socket travels with this frame (SCM_RIGHTS). `kind`: control, link or index."""
+
+    kind: str
+    pid: int
+
+
+class Ping(Frame):
+    """Are you at work? Asked before the watchdog is fed."""
+
+    token: int
+
+
+class Pong(Frame):
+    """At work; with what STATUS= tells."""
+
+    token: int
+    connected: int
+    queued: int
+    held: int
+
+
+class KnownPeer(Frame):
+    """What the supervisor must know to dial a peer."""
+
+    number: int
+    name: str
+    address: str
+    identity: bytes
+    linked: bool
+    waiting: bool  # messages wait for it
+    removed: bool
+    link_pid: int  # the worker of the standing link, 0 none
+
+
+class Peers(Frame):
+    """Peers as they now are: all at start, then those that changed."""
+
+    peers: list[KnownPeer]
+
+
+class DialNow(Frame):
+    """A message waits, or a person asked: dial this peer without waiting for the backoff."""
+
+    peer: int
+    eager: bool  # a person asked: even when the peer was not seen lately
+
+
+class Plan(Frame):
+    """When this peer is dialled next (CLOCK_MONOTONIC ns, 0: not planned) and why the last try failed."""
+
+    peer: int
+    next_mono_ns: int
+    reason: str
+
+
+class DialFailed(Frame):
+    """A link worker on its way to its end: why there is no link, and what follows (peer's refusals)."""
+
+    peer: int
+    reason: str
+    retry_s: float  # 0: ordinary backoff; below 0: not before a person asks
+
+
+class Settings(Frame):
+    """Settings that a reload may change."""
+
+    log_level: str
+
+    window_bytes: int
+    window_batches: int
+
+
+class ReloadAsked(Frame):
+    """A control client asks for a reload."""
+
+    token: int
+
+
+class Reloaded(Frame):
+    """The reload is done, or refused with a sentence."""
+
+    token: int
+    error: str = ""
+
+
+class Stop(Frame):
+    """Commit what is there, say goodbye, end."""
+
+
+# --- control ------------------------------------------------------------------------------------------
+
+
+class Submit(Frame):
+    """Messages for a peer; the payload travels verbatim behind. `ids`: 16 bytes each, in order."""
+
+    token: int
+    peer: int
+    count: int
+    ids: bytes
+    ttl_ns: int  # 0: never expires
+    generation: int  # of the peers that the sender knows
+
+
+class Submitted(Frame):
+    """Durable here. `offset` is the record; `first_seq` is 0 while it waits without a seq."""
+
+    token: int
+    offset: int
+    first_seq: int
+    wall_ns: int
+
+
+class Duplicates(Frame):
+    """These ids are in the log already; nothing of the call was kept."""
+
+    token: int
+    ids: list[bytes]
+
+
+class Refused(Frame):
+    """Not done, nothing kept. `name` is an error of `msgd.errors`, or `Stale`: ask who is a peer first."""
+
+    token: int
+    name: str
+    message: str
+    hint: str = ""
+
+
+class Done(Frame):
+    """Done, and committed where it changes the log."""
+
+    token: int
+    changed: bool = True
+    value: int = 0
+
+
+class Watch(Frame):
+    """Wake me for every record of this peer; 0: once, when something is committed beyond `since`."""
+
+    peer: int
+    since: int = 0
+
+
+class Wake(Frame):
+    """A record of a watched peer was committed; or, with kind 0, something was, up to `offset`."""
+
+    offset: int
+    kind: int = 0
+    peer: int = 0
+    first_seq: int = 0
+    aux: int = 0
+
+
+class PutPeer(Frame):
+    """Add, rename or remove a peer. Empty fields stay as they are."""
+
+    token: int
+    action: str  # add rename remove
+    user: str
+    number: int = 0
+    identity: bytes = b""
+    name: str = ""
+    address: str = ""
+
+
+class Cancel(Frame):
+    """End the message at this place before it leaves."""
+
+    token: int
+    offset: int
+    index: int
+    user: str
+
+
+class Nudge(Frame):
+    """Try this peer now."""
+
+    token: int
+    peer: int
+
+
+class Snapshot(Frame):
+    """How does everything stand, or this one peer?"""
+
+    token: int
+    peer: int = 0
+
+
+class PeerState(Frame):
+    """One peer as `status` shows it; times are CLOCK_REALTIME ns, 0 for never."""
+
+    number: int
+    identity: bytes
+    name: str
+    address: str
+    removed: bool
+    connected: bool
+    since_ns: int
+    reason: str
+    next_mono_ns: int
+    queued: int
+    unreceipted: int
+    sent: int
+    received: int
+    seen_ns: int
+    offset_ns: int
+    round_trip_ns: int  # 0: not measured yet
+
+
+class State(Frame):
+    """The answer to Snapshot."""
+
+    token: int
+    log_id: bytes
+    generation: int  # counts changes of who is a peer
+    peers: list[PeerState]
+    indexed: int
+    full: bool
+
+
+class Reload(Frame):
+    """Ask the supervisor to reload; answered by Reloaded."""
+
+    token: int
+
+
+# --- link ---------------------------------------------------------------------------------------------
+
+
+class MayDial(Frame):
+    """A dialling worker asks before its hello."""
+
+    token: int
+    peer: int
+
+
+class Granted(Frame):
+    """Say hello, with this number and this state."""
+
+    token: int
+    dial: int
+    out: DirectionState
+    inward: DirectionState
+
+
+class TakeHello(Frame):
+    """An acceptor's worker has a good hello from this identity."""
+
+    token: int
+    identity: bytes
+    instance: bytes
+    dial: int
+    address: str
+
+
+class Taken(Frame):
+    """The link is the peer's current one now."""
+
+    token: int
+    link: int
+    peer: int
+    name: str
+    out: DirectionState
+    inward: DirectionState
+
+
+class Denied(Frame):
+    """No hello, or refuse it: `code` is one of the trust protocol's section 4."""
+
+    token: int
+    code: str
+    detail: str = ""
+
+
+class Opened(Frame):
+    """The dialler got its welcome: `instance` is the acceptor's start. Answered by Taken or Denied."""
+
+    token: int
+    peer: int
+    instance: bytes
+
+
+class HeadAt(Frame):
+    """What is the head of this direction (1 out, 2 in) at this seq? Answered by HeadIs."""
+
+    token: int
+    direction: int
+    seq: int
+
+
+class HeadIs(Frame):
+    """The head, or empty where no batch ends at that seq or it is not kept."""
+
+    token: int
+    head: bytes
+
+
+class OpenEpoch(Frame):
+    """Begin a new epoch in a direction; empty `epoch`: make one. Committed on both sides."""
+
+    token: int
+    direction: int
+    epoch: bytes
+    base: int
+    sender_last: int
+    sender_head: bytes
+    receiver_last: int
+    receiver_head: bytes
+
+
+class EpochOpened(Frame):
+    """Committed; the direction now stands so."""
+
+    token: int
+    state: DirectionState
+
+
+class Proven(Frame):
+    """The peer holds everything of ours up to `seq`, as its head proves: as good as a receipt."""
+
+    token: int
+    seq: int
+
+
+class FirstUnreceipted(Frame):
+    """From which seq on does the log process send by itself? Answered by UnreceiptedFrom."""
+
+    token: int
+
+
+class UnreceiptedFrom(Frame):
+    """Older ones are the worker's to find."""
+
+    token: int
+    seq: int
+
+
+class Ready(Frame):
+    """Both directions agree: send from the batch after `after_seq` on, then what waits."""
+
+    after_seq: int
+    window_bytes: int
+    window_batches: int
+
+
+class Send(Frame):
+    """Send this batch: the record at `offset`, `length` bytes whole."""
+
+    offset: int
+    length: int
+    first_seq: int
+    count: int
+    head: bytes
+
+
+class Batch(Frame):
+    """A batch has arrived; its payload travels behind."""
+
+    first_seq: int
+    count: int
+    head: bytes
+
+
+class Committed(Frame):
+    """Everything up to `seq` of the inward direction is on this disk."""
+
+    seq: int
+    head: bytes
+    wall_ns: int
+    boot_ns: int
+
+
+class Full(Frame):
+    """The log cannot take the batch now; offer it again in a second."""
+
+    first_seq: int
+
+
+class Receipt(Frame):
+    """The peer's receipt: everything up to `seq` is on its disk."""
+
+    seq: int
+    head: bytes
+    wall_ns: int
+    boot_ns: int
+
+
+class Clocks(Frame):
+    """One measurement of the peer's clock against ours."""
+
+    offset_ns: int
+    round_trip_ns: int
+
+
+class Cut(Frame):
+    """End this link: it was replaced, its peer removed, or msgd stops."""
+
+    reason: str
+
+
+# --- index --------------------------------------------------------------------------------------------
+
+
+class Indexed(Frame):
+    """The index holds everything before this log offset."""
+
+    offset: int
+
+
+TABLE: tuple[type[Frame], ...] = (
+    Introduce,
+    Ping,
+    Pong,
+    Peers,
+    DialNow,
+    Plan,
+    DialFailed,
+    Settings,
+    ReloadAsked,
+    Reloaded,
+    Stop,
+    Submit,
+    Submitted,
+    Duplicates,
+    Refused,
+    Done,
+    Watch,
+    Wake,
+    PutPeer,
+    Cancel,
+    Nudge,
+    Snapshot,
+    State,
+    Reload,
+    MayDial,
+    Granted,
+    TakeHello,
+    Taken,
+    Denied,
+    Opened,
+    HeadAt,
+    HeadIs,
+    OpenEpoch,
+    EpochOpened,
+    Proven,
+    FirstUnreceipted,
+    UnreceiptedFrom,
+    Ready,
+    Send,
+    Batch,
+    Committed,
+    Full,
+    Receipt,
+    Clocks,
+    Cut,
+    Indexed,
+)

@@ -1,0 +1,102 @@
+"""Frames between our own processes: a fixed head, a msgpack body, bytes that nobody needs to decode.
+
+| field | type | |
+|---|---|---|
+| length | u32 LE | of what follows the head |
+| type | u8 | place in the sender's table of structs |
+| body length | u16 LE | of the msgpack body; the rest is the payload, verbatim |
+
+Both ends are the same program, so there is no version. A frame that does not parse is our own bug: it
+ends the process that reads it.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+HEAD = struct.Struct("<IBH")
+READ_BYTES = 1 << 20
+
+
+class Pipe:
+    """One end of a socketpair between two of our processes. Non-blocking to read, bounded to write.
+
+    `types` is the literal table of structs that may travel, the same at both ends. File descriptors that
+    came along (`send_with_fd`) wait in `fds`, in the order of their frames.
+    """
+
+    def __init__(self, sock: socket.socket, types: Sequence[type[msgspec.Struct]]) -> None:
+        self.sock = sock
+        self.fds: list[int] = []
+        self._codes = {kind: code for code, kind in enumerate(types)}
+        self._decoders = [msgspec.msgpack.Decoder(kind).decode for kind in types]
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._rest = b""
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def frame(self, message: msgspec.Struct, payload: bytes | memoryview = b"") -> bytes:
+        """The bytes of one frame."""
+        body = self._encode(message)
+        head = HEAD.pack(len(body) + len(payload), self._codes[type(message)], len(body))
+        return b"".join((head, body, payload))
+
+    def send(self, message: msgspec.Struct, payload: bytes | memoryview = b"") -> None:
+        """Write one frame, waiting for the reader if need be. Raises OSError when the other end is gone."""
+        self.send_bytes(self.frame(message, payload))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write whole frames made by `frame`."""
+        self.sock.sendall(data)
+
+    def send_with_fd(self, message: msgspec.Struct, fd: int) -> None:
+        """Write one short frame and pass a file descriptor with it."""
+        data = self.frame(message)
+        sent = socket.send_fds(self.sock, [data], [fd])
+        if sent < len(data):
+            self.sock.sendall(data[sent:])
+
+    def receive_with_fds(self) -> Iterator[tuple[msgspec.Struct, memoryview]] | None:
+        """As `receive`, and takes in passed file descriptors (close-on-exec)."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.sock, 1 << 16, 64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return iter(())
+        except ConnectionError:
+            return None
+        self.fds += fds
+        return self._frames(self._rest + data) if data else None
+
+    def receive(self) -> Iterator[tuple[msgspec.Struct, memoryview]] | None:
+        """What has arrived, without waiting: whole frames; None when the other end is gone.
+
+        The payload is a view of the receive buffer: valid as long as somebody holds it.
+        """
+        try:
+            data = self.sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return iter(())
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        return self._frames(self._rest + data if self._rest else data)
+
+    def _frames(self, data: bytes) -> Iterator[tuple[msgspec.Struct, memoryview]]:
+        view, at, end = memoryview(data), 0, len(data)
+        found = []
+        while end - at >= HEAD.size:
+            length, code, body = HEAD.unpack_from(data, at)
+            start = at + HEAD.size
+            if end - start < length:
+                break
+            at = start + length
+            found.append((self._decoders[code](view[start : start + body]), view[start + body : at]))
+        self._rest = data[at:]
+        return iter(found)
+
+    def close(self) -> None:
+        self.sock.close()
