@@ -1,0 +1,182 @@
+"""What of a record goes into the index: taken from one record after another, put in all at once.
+
+The index process fills the file with it, and a query the part of the log that the file does not hold yet.
+Only `released` and `ended` records must be decoded for that; the ids of messages only where they are asked
+for (`with_ids`), and then nothing of a message but its id.
+"""
+
+import struct
+from itertools import islice
+
+import msgspec
+
+from msgd import model
+from msgd.log.ahead import Ahead
+from msgd.log.errors import Damaged
+from msgd.log.index import (
+    ENDING,
+    EPOCH,
+    ID,
+    KEY,
+    LANES,
+    NUMBERED,
+    PLACE,
+    RECEIPT,
+    RELEASE,
+    ZONE,
+    Index,
+    lane_of,
+)
+from msgd.log.leaves import Leaves
+from msgd.log.record import Header, Kind, Record, decode_ranges
+
+ID_BYTES = 16
+FIRST_ID = slice(3, 3 + ID_BYTES)  # in a message: behind the array's head and the two bytes of `bin 16`
+FIRST_ID_HEAD = b"\xc4\x10"
+
+
+class _OnlyId(msgspec.Struct, array_like=True, gc=False):
+    id: bytes
+
+
+class EndedPlaces(msgspec.Struct, array_like=True, frozen=True):
+    """The payload of an `ended` record: a final state, why, and the messages, by record offset and index."""
+
+    state: str
+    reason: str
+    places: list[tuple[int, int]]
+
+
+_decode_ids = msgspec.msgpack.Decoder(list[_OnlyId]).decode
+decode_ended = msgspec.msgpack.Decoder(EndedPlaces).decode
+
+Grouped = dict[int, list[bytes]]
+
+
+class Harvest:
+    """Entries for an index, gathered in memory. `records` counts what was taken since the last `store`."""
+
+    def __init__(self, with_ids: bool) -> None:
+        self._with_ids = with_ids
+        self._clear()
+
+    def _clear(self) -> None:
+        self.records = 0
+        self._places: Grouped = {}
+        self._receipts: Grouped = {}
+        self._epochs: Grouped = {}
+        self._releases: list[bytes] = []
+        self._endings: list[bytes] = []
+        self._ids: list[bytes] = []
+        self._walls: list[tuple[int, int]] = []  # (offset, wall_ns) of places
+        self._damage: list[tuple[int, str, str]] = []
+
+    def wants_payload(self, kind: int) -> bool:
+        """Whether `take` needs the payload of a record of this kind."""
+        return kind in (Kind.RELEASED, Kind.ENDED) or (
+            self._with_ids and kind in (Kind.OUT, Kind.IN, Kind.HELD)
+        )
+
+    def take(self, header: Header | Record, payload: bytes | None) -> None:
+        """Take in one record; they come in the order of the log.
+
+        `payload` is None where it is not wanted or cannot be read. Raises msgspec.MsgspecError or ValueError
+        when it is not what the kind says. Even then it is known that the record is there.
+        """
+        kind, _, _, _, _, peer, count, first_seq, _, _, wall_ns, _, _, offset = header[:14]
+        self.records += 1
+        if kind in (Kind.OUT, Kind.IN, Kind.HELD):
+            self._take_place(PLACE.pack(offset, count, kind, first_seq), peer * LANES + lane_of(kind))
+            self._walls.append((offset, wall_ns))
+            if payload is not None:
+                self._take_ids(payload, count, offset << 17 | (kind == Kind.IN))
+        elif kind == Kind.RECEIPT:
+            self._receipts.setdefault(peer, []).append(RECEIPT.pack(first_seq, offset))
+        elif kind == Kind.RELEASED:
+            self._take_place(PLACE.pack(offset, count, kind, first_seq), peer * LANES + NUMBERED)
+            self._take_released(payload or b"", first_seq, offset)
+        elif kind == Kind.ENDED and payload is not None:
+            ended = decode_ended(payload)
+            state = model.STATES.index(ended.state)
+            self._endings += [ENDING.pack(record, index, offset, state) for record, index in ended.places]
+        elif kind == Kind.EPOCH:
+            group = peer * LANES + (header.direction == model.IN)
+            self._epochs.setdefault(group, []).append(EPOCH.pack(offset, first_seq))
+
+    def take_damage(self, damaged: Damaged) -> None:
+        """Remember that something cannot be read, so that later queries tell it, too."""
+        self._damage.append((damaged.offset, damaged.segment, damaged.why))
+
+    def _take_place(self, entry: bytes, group: int) -> None:
+        self._places.setdefault(group, []).append(entry)
+
+    def _take_ids(self, payload: bytes, count: int, at: int) -> None:
+        if count == 1 and payload[1:3] == FIRST_ID_HEAD:
+            self._ids.append(payload[FIRST_ID] + KEY.pack(at))
+            return
+        found = _decode_ids(b"\xdd" + count.to_bytes(4, "big") + payload)
+        self._ids += [ID.pack(m.id, at + (index << 1)) for index, m in enumerate(found)]
+
+    def _take_released(self, payload: bytes, seq: int, offset: int) -> None:
+        entries = []
+        for record, start, _, count in decode_ranges(payload):
+            entries.append(RELEASE.pack(record, start, count, seq, offset))
+            seq += count
+        self._releases += entries
+
+    def store(self, index: Index) -> None:
+        """Put everything into the index's tables, and begin anew. The transaction is the caller's."""
+        for lanes, table in ((self._places, index.place), (self._epochs, index.epoch)):
+            for group, entries in lanes.items():
+                table.add(group, entries)
+        for peer, entries in self._receipts.items():
+            index.receipt.add(peer, _advances(index.receipt, peer, entries))
+        index.release.add(0, sorted(self._releases))
+        index.ending.add(0, sorted(self._endings))
+        index.id.add(0, sorted(self._ids))
+        self._store_zones(index)
+        index.db.executemany("REPLACE INTO damage VALUES (?, ?, ?)", self._damage)
+        self._clear()
+
+    def _store_zones(self, index: Index) -> None:
+        walls = iter(self._walls)
+        last = index.db.execute("SELECT * FROM zone ORDER BY zone DESC LIMIT 1").fetchone()
+        if last is not None and last[3] < ZONE:
+            zone, lo, hi, places, wall_min, wall_max = last
+            more = list(islice(walls, ZONE - places))
+            times = [wall_min, wall_max, *(wall for _, wall in more)]
+            hi = more[-1][0] + 1 if more else hi
+            row = (zone, lo, hi, places + len(more), min(times), max(times))
+            index.db.execute("REPLACE INTO zone VALUES (?, ?, ?, ?, ?, ?)", row)
+        while more := list(islice(walls, ZONE)):
+            times = [wall for _, wall in more]
+            row = (None, more[0][0], more[-1][0] + 1, len(more), min(times), max(times))
+            index.db.execute("INSERT INTO zone VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def take_record(harvest: Harvest, ahead: Ahead, header: Header) -> Damaged | None:
+    """Take in the record with this header; what is wrong with its payload, if anything."""
+    payload, damaged = None, None
+    if harvest.wants_payload(header.kind):
+        try:
+            payload = ahead.payload(header)
+        except Damaged as damage:
+            damaged = damage
+    try:
+        harvest.take(header, payload)
+    except (msgspec.MsgspecError, ValueError, struct.error) as error:
+        damaged = Damaged(ahead.directory, header.offset, f"the payload is not what its kind says: {error}")
+    return damaged
+
+
+def _advances(table: Leaves, peer: int, entries: list[bytes]) -> list[bytes]:
+    """Those receipts that tell more than every one before: the first to cover a seq is always among them."""
+    last = table.last(peer)
+    most = -1 if last is None else RECEIPT.unpack(last)[0]
+    kept = []
+    for entry in entries:
+        seq = RECEIPT.unpack(entry)[0]
+        if seq > most:
+            most = seq
+            kept.append(entry)
+    return kept
