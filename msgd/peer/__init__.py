@@ -1,0 +1,15 @@
+"""The language between two nodes: bytes in, events out; events in, bytes out. No socket, no clock, no key.
+
+| file | |
+|---|---|
+| `frames` | every frame as a struct, and its bytes |
+| `buffer` | bytes waiting to be understood |
+| `state` | who may say what when: two tables |
+| `connection` | one end of a link; joins the above |
+| `refusals` | what a dialler does about each refusal |
+| `reconcile` | what two ends that met again conclude about a direction |
+| `heads` | digests that prove both logs hold the same |
+| `inbox` `outbox` | order and receipts of one direction, at its two ends |
+
+Who may speak for an identity is not decided here: the proof's two functions are handed in.
+"""
