@@ -1,0 +1,210 @@
+"""The log process's books: the store, where everybody stands, and the promises that a commit makes true.
+
+Whoever handles a request adds records and promises answers; `commit` writes all that was added with one
+write and one fdatasync and only then sends what was promised: commit, then speak. When the disk is full
+nothing of the group was kept, so every promise becomes a refusal, and the standing is read back from the log.
+When fdatasync fails nobody can tell what was kept: every promise becomes "unknown whether kept" and the
+process ends for good (`Fatal`).
+"""
+
+import socket
+from collections.abc import Callable
+
+from msgd.delivery import Delivery
+from msgd.errors import Fatal
+from msgd.log.clock import Clock
+from msgd.log.errors import AppendFull, StorageFull, SyncFailed
+from msgd.log.page import SharedPage
+from msgd.log.reader import Reader
+from msgd.log.record import OVERHEAD_BYTES, ZERO_HEAD, Header
+from msgd.log.store import Store
+from msgd.recent import RecentIds
+from msgd.wire.ledger import TABLE, Frame, Refused, Wake, Watch
+from msgd.wire.pipe import Pipe
+
+CLOCK_STEP_NS = 500_000_000  # NTP slews below this; more in one go is somebody setting the clock
+OUTBOUND_BYTES = 4 << 20  # a reader that is this far behind is dropped: it costs a resend, not our memory
+
+FULL_MESSAGE = "The log cannot take the message: no space is left on its disk. Nothing was kept."
+FULL_HINT = "Free some space; msgd goes on by itself."
+LOST_MESSAGE = "Unknown whether the message was kept: the disk failed while it was written."
+LOST_HINT = "msgd has stopped. Look at `journalctl -u msgd`, check the disk, then start it again."
+
+
+class Channel:
+    """The log process's end of one process's channel."""
+
+    def __init__(self, sock: socket.socket, kind: str, pid: int) -> None:
+        self.pipe = Pipe(sock, TABLE)
+        self.fd = sock.fileno()
+        self.kind = kind
+        self.pid = pid
+        self.peer = 0  # of a link that was taken or may dial
+        self.watching: set[int] = set()  # peers' numbers; 0: whatever is committed next
+        self.outbound = bytearray()
+        self.broken = False  # gone, or too far behind
+        self.wants_out = False  # the loop watches for room
+
+    def say(self, frame: Frame) -> None:
+        """Queue a frame; it leaves now if the reader keeps up. A reader that does not read is dropped."""
+        data = self.pipe.frame(frame)
+        if not self.outbound:
+            try:
+                sent = self.pipe.sock.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.broken = True
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.outbound += data
+        self.broken = self.broken or len(self.outbound) > OUTBOUND_BYTES
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the reader takes it."""
+        try:
+            sent = self.pipe.sock.send(self.outbound, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.broken = True
+            return
+        del self.outbound[:sent]
+
+
+class Books:
+    """Store, standing and promises of one log process."""
+
+    def __init__(self, store: Store, reader: Reader, page: SharedPage, clock: Clock) -> None:
+        self.store = store
+        self.reader = reader
+        self.page = page
+        self.clock = clock
+        self.delivery = Delivery()
+        self.recent = RecentIds()
+        self.generation = clock.mono_ns()  # changes whenever it changes who is a peer; new at each start
+        self._wall_less_boot_ns = clock.wall_ns() - clock.boot_ns()
+        self._seen_wall_less_boot_ns = self._wall_less_boot_ns
+        self.watchers: set[Channel] = set()
+        self.on_reread: Callable[[], None] = lambda: None
+        self._promises: list[tuple[Channel, Frame, Frame | None]] = []
+        self._touched: list[Wake] = []  # what was added
+
+    def room(self, size: int, *, essential: bool = False) -> None:
+        """Raises StorageFull unless a record with this payload can surely be written."""
+        self.store.room(size + OVERHEAD_BYTES, essential=essential)
+
+    def add(
+        self,
+        kind: int,
+        *,
+        peer: int = 0,
+        direction: int = 0,
+        count: int = 0,
+        first_seq: int = 0,
+        head: bytes = ZERO_HEAD,
+        aux: int = 0,
+        payload: bytes | memoryview = b"",
+    ) -> int:
+        """Put a record into the next append (committing what is there when it would pass 1 MiB): its offset."""
+        for _ in range(2):
+            try:
+                offset = self.store.add(
+                    kind,
+                    peer=peer,
+                    direction=direction,
+                    count=count,
+                    first_seq=first_seq,
+                    head=head,
+                    aux=aux,
+                    payload=payload,
+                )
+                break
+            except AppendFull:
+                self.commit()
+        else:
+            raise AssertionError(f"a payload of {len(payload)} bytes does not fit into one append")
+        self._touched.append(Wake(offset, kind, peer, first_seq, aux))
+        return offset
+
+    def promise(self, channel: Channel, frame: Frame, otherwise: Frame | None = None) -> None:
+        """Say this to the channel after the commit; `otherwise` if the commit is refused."""
+        self._promises.append((channel, frame, otherwise))
+
+    def promise_answer(self, channel: Channel, token: int, frame: Frame) -> None:
+        """Promise the answer to a request; a refused commit answers it with StorageRefused."""
+        self.promise(channel, frame, refused_full(token))
+
+    def steady_wall_ns(self) -> int:
+        """The wall clock as it would be now had nobody moved it since this start."""
+        return self._wall_less_boot_ns + self.clock.boot_ns()
+
+    def age_ns(self, header: Header) -> int:
+        """How old a record is: by CLOCK_BOOTTIME within one boot, across boots by the wall clock."""
+        if header.start[:8] == self.clock.start[:8]:
+            return self.clock.boot_ns() - header.boot_ns
+        return max(0, self.clock.wall_ns() - header.wall_ns)
+
+    def note_clock_step(self) -> int:
+        """How far the wall clock was moved since the last call, in ns; small drift is no step."""
+        less = self.clock.wall_ns() - self.clock.boot_ns()
+        step, self._seen_wall_less_boot_ns = less - self._seen_wall_less_boot_ns, less
+        return step if abs(step) >= CLOCK_STEP_NS else 0
+
+    def commit(self) -> None:
+        """Make all that was added durable, then keep every promise. Raises Fatal for a failed fdatasync."""
+        promises, self._promises = self._promises, []
+        touched, self._touched = self._touched, []
+        if self.store.pending:
+            try:
+                self.page.committed = self.store.commit()
+            except StorageFull:
+                self._reread()
+                for channel, _, otherwise in promises:
+                    if otherwise is not None:
+                        channel.say(otherwise)
+                return
+            except SyncFailed as error:
+                for channel, _, otherwise in promises:
+                    if isinstance(otherwise, Refused):
+                        channel.say(Refused(otherwise.token, "Uncertain", LOST_MESSAGE, LOST_HINT))
+                raise Fatal(str(error), LOST_HINT) from error
+        for channel, frame, _ in promises:
+            channel.say(frame)
+        if touched:
+            self._wake(touched)
+
+    def _wake(self, touched: list[Wake]) -> None:
+        for channel in list(self.watchers):
+            for wake in touched:
+                if wake.peer in channel.watching and wake.peer:
+                    channel.say(wake)
+            if 0 in channel.watching:
+                channel.watching.discard(0)
+                channel.say(Wake(self.page.committed))
+
+    def watch(self, channel: Channel, frame: Watch) -> None:
+        """From now on this channel is told of what it watches."""
+        if frame.peer == 0 and frame.since < self.page.committed:
+            channel.say(Wake(self.page.committed))
+            return
+        channel.watching.add(frame.peer)
+        self.watchers.add(channel)
+
+    def _reread(self) -> None:
+        """Take the standing back from the log: what was added last was not kept."""
+        self.load()
+        self.on_reread()
+
+    def load(self) -> None:
+        """Build the standing from the newest segment."""
+        self.delivery = Delivery()
+        for header in self.reader.headers(self.store.segment_base, self.store.committed):
+            self.delivery.apply(self.reader.record(header.offset))
+
+
+def refused_full(token: int) -> Refused:
+    """The answer to a request that the disk has no room for."""
+    return Refused(token, "StorageRefused", FULL_MESSAGE, FULL_HINT)

@@ -1,0 +1,261 @@
+"""The story of a message, pure: submitted, held, released, committed, received, receipted, ended.
+
+`Delivery` holds where every peer stands. It changes in one way only: a record is put into the log and the
+method named like it is called. The log process does that for each new record; a start does it for the
+records of one segment, through `apply`. So what is in memory is never more than what the log says.
+
+Invariants of a direction, kept below: receipt <= every unreceipted batch <= last; a seq is given once;
+what waits has no seq; head is the chain over every batch of the epoch.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from msgd import model
+from msgd.log.record import Kind, Record, decode_ranges
+from msgd.standing import (
+    RANGE_BYTES,
+    RANGE_MESSAGES,
+    Batch,
+    Ended,
+    EpochChange,
+    Global,
+    Inward,
+    Outward,
+    Peer,
+    PeerChange,
+    Range,
+    decode_global,
+    decode_peers,
+    encode_checkpoint,
+)
+
+_peer_change = msgspec.msgpack.Decoder(PeerChange).decode
+_epoch_change = msgspec.msgpack.Decoder(EpochChange).decode
+_ended = msgspec.msgpack.Decoder(Ended).decode
+
+
+class Delivery:
+    """Where every peer stands. No I/O, no clock: records in, decisions out."""
+
+    def __init__(self) -> None:
+        self.peers: dict[int, Peer] = {}
+        self.by_identity: dict[bytes, Peer] = {}
+        self.next_peer = 1
+        self.id_horizon_ms = 0
+        self._global_read = False
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    def sent(self, peer: Peer, batch: Batch) -> None:
+        """An `out` record: messages that got their seqs at once."""
+        self._release(peer.out, batch)
+
+    def held(self, peer: Peer, offset: int, end: int, count: int, size: int, expires_ns: int) -> None:
+        """A `held` record: messages that wait without a seq."""
+        waiting = peer.out.waiting
+        last = waiting[-1] if waiting else None
+        if (
+            last is None
+            or last.kind != Kind.HELD
+            or last.count + count > RANGE_MESSAGES
+            or end - last.start > RANGE_BYTES
+        ):
+            waiting.append(Range(Kind.HELD, offset, end, count, size, expires_ns))
+            return
+        last.stop = end
+        last.count += count
+        last.size += size
+        if expires_ns:
+            last.expires_ns = min(last.expires_ns or expires_ns, expires_ns)
+
+    def released(self, peer: Peer, batch: Batch, sources: Iterable[int]) -> None:
+        """A `released` record: what waited in the records at `sources` got its seqs."""
+        out = peer.out
+        left = batch.count
+        for offset in sources:
+            out.ended.pop(offset, None)
+            place = self._range_of(out, offset)
+            if place is not None:
+                out.waiting[place].after = max(out.waiting[place].after, offset)
+        while left and out.waiting:
+            first = out.waiting[0]
+            taken = min(left, first.count)
+            first.count -= taken
+            left -= taken
+            if first.count == 0:
+                self._drop_range(out, 0)
+        if out.waiting and out.waiting[0].after >= out.waiting[0].start:
+            out.waiting[0].start = out.waiting[0].after
+        self._release(out, batch)
+
+    def receipted(self, peer: Peer, seq: int, head: bytes) -> None:
+        """A `receipt` record: everything up to `seq` is on the peer's disk."""
+        out = peer.out
+        assert out.receipt <= seq <= out.last, (out.receipt, seq, out.last)
+        keep = 0
+        while keep < len(out.unreceipted) and out.unreceipted[keep].last_seq <= seq:
+            keep += 1
+        out.unreceipted_size -= sum(b.size for b in out.unreceipted[:keep])
+        del out.unreceipted[:keep]
+        out.receipt, out.receipt_head = seq, head
+
+    def received(self, peer: Peer, last: int, head: bytes) -> None:
+        """An `in` record: the peer's messages up to `last` are in this log."""
+        peer.inward.last, peer.inward.head = last, head
+
+    def ended(self, peer: Peer, places: Iterable[tuple[int, int]]) -> None:
+        """An `ended` record: these messages will not be sent any more."""
+        out = peer.out
+        for offset, index in places:
+            place = self._range_of(out, offset)
+            if place is None:
+                continue
+            gone = out.ended.setdefault(offset, [])
+            if index in gone:
+                continue
+            gone.append(index)
+            out.waiting[place].count -= 1
+            if out.waiting[place].count == 0:
+                self._drop_range(out, place)
+
+    def epoch_opened(self, peer: Peer, direction: int, change: EpochChange, base: int, head: bytes) -> None:
+        """An `epoch` record. What was released and not taken waits again: its old seqs are void."""
+        if direction == model.IN:
+            peer.inward = Inward(change.epoch, base - 1, head)
+            return
+        out = peer.out
+        again = [Range(Kind.OUT, b.offset, b.offset + b.length, b.count, b.size) for b in out.unreceipted]
+        waiting = again + out.waiting
+        peer.out = Outward(change.epoch, base - 1, head, base - 1, head, waiting=waiting, ended=out.ended)
+
+    def peer_changed(self, number: int, change: PeerChange) -> Peer:
+        """A `peer` record."""
+        peer = self.peers.get(number)
+        if peer is None:
+            peer = Peer(number, change.identity, change.name, change.address)
+            self.peers[number] = peer
+            self.by_identity[change.identity] = peer
+            self.next_peer = max(self.next_peer, number + 1)
+        peer.name = change.name
+        peer.address = change.address
+        peer.removed = change.action == "removed"
+        if peer.removed:
+            # what was in doubt has been ended: a later pairing begins a new epoch and never sends it
+            peer.out.epoch = bytes(16)
+            peer.out.unreceipted, peer.out.waiting, peer.out.ended = [], [], {}
+            peer.out.unreceipted_size = 0
+        return peer
+
+    # --- what may happen --------------------------------------------------------------------------------
+
+    def find(self, who: str | bytes) -> Peer | None:
+        """A peer by name, address (with or without port) or identity; removed ones are not found."""
+        if isinstance(who, bytes):
+            peer = self.by_identity.get(who)
+            return peer if peer is not None and not peer.removed else None
+        for peer in self.peers.values():
+            if not peer.removed and who in (peer.name, peer.address, peer.address.rpartition(":")[0]):
+                return peer
+        return None
+
+    def has_window(self, out: Outward, window_bytes: int, window_batches: int) -> bool:
+        """Whether one more batch may be released."""
+        return len(out.unreceipted) < window_batches and out.unreceipted_size < window_bytes
+
+    def next_expiry_ns(self) -> int:
+        """The earliest expiry of anything that waits; 0 when nothing expires."""
+        times = [r.expires_ns for p in self.peers.values() for r in p.out.waiting if r.expires_ns]
+        return min(times, default=0)
+
+    def checkpoint(self, id_horizon_ms: int) -> list[bytes]:
+        """The payloads of a checkpoint of all this."""
+        return encode_checkpoint(Global(self.next_peer, id_horizon_ms), list(self.peers.values()))
+
+    # --- what happened before this start ----------------------------------------------------------------
+
+    def apply(self, record: Record) -> None:
+        """Take in one record of the log, in order, as at the moment when it was written."""
+        APPLY[record.kind](self, record)
+
+    def _apply_checkpoint(self, record: Record) -> None:
+        if not self._global_read:
+            head = decode_global(record.payload)
+            self.next_peer, self.id_horizon_ms, self._global_read = head.next_peer, head.id_horizon_ms, True
+            return
+        for peer in decode_peers(record.payload):
+            self.peers[peer.number] = self.by_identity[peer.identity] = peer
+
+    def _apply_out(self, record: Record) -> None:
+        self.sent(self.peers[record.peer], _batch(record, len(record.payload)))
+
+    def _apply_held(self, record: Record) -> None:
+        peer = self.peers[record.peer]
+        self.held(peer, record.offset, record.end, record.count, len(record.payload), record.aux)
+
+    def _apply_released(self, record: Record) -> None:
+        ranges = decode_ranges(record.payload)
+        size = sum(length for _, _, length, _ in ranges)
+        self.released(self.peers[record.peer], _batch(record, size), [r[0] for r in ranges])
+
+    def _apply_receipt(self, record: Record) -> None:
+        peer = self.peers[record.peer]
+        peer.seen_ns = record.wall_ns
+        self.receipted(peer, record.first_seq, record.head)
+
+    def _apply_in(self, record: Record) -> None:
+        peer = self.peers[record.peer]
+        peer.seen_ns = record.wall_ns
+        self.received(peer, record.first_seq + record.count - 1, record.head)
+
+    def _apply_ended(self, record: Record) -> None:
+        self.ended(self.peers[record.peer], _ended(record.payload).places)
+
+    def _apply_epoch(self, record: Record) -> None:
+        change = _epoch_change(record.payload)
+        self.epoch_opened(self.peers[record.peer], record.direction, change, record.first_seq, record.head)
+
+    def _apply_peer(self, record: Record) -> None:
+        self.peer_changed(record.peer, _peer_change(record.payload))
+
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _release(out: Outward, batch: Batch) -> None:
+        assert batch.first_seq == out.last + 1, (batch.first_seq, out.last)
+        out.unreceipted.append(batch)
+        out.unreceipted_size += batch.size
+        out.last, out.head = batch.last_seq, batch.head
+
+    @staticmethod
+    def _range_of(out: Outward, offset: int) -> int | None:
+        for place, r in enumerate(out.waiting):
+            if r.start <= offset < r.stop:
+                return place
+        return None
+
+    @staticmethod
+    def _drop_range(out: Outward, place: int) -> None:
+        gone = out.waiting.pop(place)
+        for offset in [o for o in out.ended if gone.start <= o < gone.stop]:
+            del out.ended[offset]
+
+
+def _batch(record: Record, size: int) -> Batch:
+    length = record.end - record.offset
+    return Batch(record.first_seq, record.count, record.offset, length, size, record.head)
+
+
+APPLY: dict[int, Callable[[Delivery, Record], None]] = {
+    Kind.CHECKPOINT: Delivery._apply_checkpoint,
+    Kind.OUT: Delivery._apply_out,
+    Kind.IN: Delivery._apply_in,
+    Kind.HELD: Delivery._apply_held,
+    Kind.RELEASED: Delivery._apply_released,
+    Kind.RECEIPT: Delivery._apply_receipt,
+    Kind.ENDED: Delivery._apply_ended,
+    Kind.EPOCH: Delivery._apply_epoch,
+    Kind.PEER: Delivery._apply_peer,
+    Kind.CLOCK_STEP: lambda _, __: None,  # for the history only
+}

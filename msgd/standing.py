@@ -1,0 +1,165 @@
+"""Where every peer stands: the state that the log's records add up to, and how a checkpoint keeps it.
+
+Nothing here is the truth; the log is. Each struct below can be rebuilt by applying records in order, and
+is what a checkpoint holds (msgpack, one `Peer` per peer), so that a start reads one segment, not the log.
+Its size is bounded per peer: by the window for what is unreceipted, by one `Range` per 1,024 messages or
+1 MiB for what waits.
+"""
+
+import msgspec
+
+ZERO_EPOCH = bytes(16)
+ZERO_HEAD = bytes(32)
+
+RANGE_MESSAGES = 1024
+RANGE_BYTES = 1 << 20
+
+
+class Batch(msgspec.Struct, array_like=True):
+    """One released batch without receipt: where its record lies and the head after it."""
+
+    first_seq: int
+    count: int
+    offset: int
+    length: int  # of the whole record
+    size: int  # bytes of messages
+    head: bytes
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + self.count - 1
+
+
+class Range(msgspec.Struct, array_like=True):
+    """A stretch of the log with messages that wait for release, in order.
+
+    Every record of `kind` for this peer in [start, stop) behind `after`; records of others may lie
+    between. `kind` is `held`, or `out` for one batch, whichever its record, that a new epoch made wait again.
+    """
+
+    kind: int
+    start: int
+    stop: int
+    count: int  # messages that still wait
+    size: int
+    expires_ns: int = 0  # the earliest expiry in it (CLOCK_REALTIME), 0 none
+    after: int = -1  # records up to this offset are released already
+
+
+class Outward(msgspec.Struct):
+    """The direction from this node to the peer."""
+
+    epoch: bytes = ZERO_EPOCH
+    last: int = 0
+    head: bytes = ZERO_HEAD
+    receipt: int = 0  # receipt <= last
+    receipt_head: bytes = ZERO_HEAD
+    unreceipted: list[Batch] = []
+    unreceipted_size: int = 0  # bytes of messages in them
+    waiting: list[Range] = []
+    ended: dict[int, list[int]] = {}  # record offset -> places in it that ended while waiting
+
+    @property
+    def waiting_count(self) -> int:
+        return sum(r.count for r in self.waiting)
+
+
+class Inward(msgspec.Struct):
+    """The direction from the peer to this node."""
+
+    epoch: bytes = ZERO_EPOCH
+    last: int = 0
+    head: bytes = ZERO_HEAD
+
+
+class Peer(msgspec.Struct):
+    """One peer: who it is, what people call it, how both directions stand."""
+
+    number: int  # in this log only, never given again
+    identity: bytes
+    name: str
+    address: str = ""
+    removed: bool = False
+    seen_ns: int = 0  # CLOCK_REALTIME of the last record that it caused
+    out: Outward = msgspec.field(default_factory=Outward)
+    inward: Inward = msgspec.field(default_factory=Inward)
+
+
+class PeerChange(msgspec.Struct, omit_defaults=True):
+    """Payload of a `peer` record."""
+
+    action: str  # paired renamed address removed
+    identity: bytes
+    name: str
+    address: str = ""
+    user: str = ""
+    how: str = ""
+
+
+class EpochChange(msgspec.Struct, omit_defaults=True):
+    """Payload of an `epoch` record; the header carries peer, direction, base as first_seq, and the new head."""
+
+    epoch: bytes
+    sender_last: int
+    sender_head: bytes
+    receiver_last: int
+    receiver_head: bytes
+
+
+class Ended(msgspec.Struct, array_like=True):
+    """Payload of an `ended` record: messages by the record and the place in it where they first stood."""
+
+    state: str
+    reason: str
+    places: list[tuple[int, int]]
+
+
+class ClockStep(msgspec.Struct):
+    """Payload of a `clock_step` record: the wall clock moved by this much against CLOCK_BOOTTIME."""
+
+    step_ns: int
+
+
+class Global(msgspec.Struct):
+    """First payload of a checkpoint."""
+
+    next_peer: int
+    id_horizon_ms: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_global = msgspec.msgpack.Decoder(Global).decode
+_peers = msgspec.msgpack.Decoder(list[Peer]).decode
+
+CHECKPOINT_BYTES = 512 << 10  # a payload is closed at this size; one peer's largest is ~130 KiB
+
+
+def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
+    """The payloads of one checkpoint group: the global one, then lists of peers of bounded size."""
+    payloads = [_encode(head)]
+    group: list[bytes] = []
+    size = 0
+    for peer in peers:
+        raw = _encode(peer)
+        if group and size + len(raw) > CHECKPOINT_BYTES:
+            payloads.append(_list(group))
+            group, size = [], 0
+        group.append(raw)
+        size += len(raw)
+    if group:
+        payloads.append(_list(group))
+    return payloads
+
+
+def decode_global(payload: bytes | memoryview) -> Global:
+    """The first payload of a group."""
+    return _global(payload)
+
+
+def decode_peers(payload: bytes | memoryview) -> list[Peer]:
+    """Every later payload."""
+    return _peers(payload)
+
+
+def _list(group: list[bytes]) -> bytes:
+    return b"\xdd" + len(group).to_bytes(4, "big") + b"".join(group)
