@@ -1,0 +1,260 @@
+"""Settings: read from TOML, checked key by key, frozen.
+
+| | for the system | for a user |
+|---|---|---|
+| file | /etc/msgd/msgd.toml | $XDG_CONFIG_HOME/msgd/msgd.toml |
+| state | $STATE_DIRECTORY, else /var/lib/msgd | $STATE_DIRECTORY, else $XDG_STATE_HOME/msgd |
+| socket | $RUNTIME_DIRECTORY, else /run/msgd, /control.sock | $XDG_RUNTIME_DIR/msgd/control.sock |
+
+"For the system" is uid 0, or a service of systemd's system manager: it sets $STATE_DIRECTORY and, unlike
+a user's manager, no $XDG_RUNTIME_DIR. `--config FILE` replaces the file's place; `msgd.d/*.toml` beside
+the file are read after it, by name, and a later value wins. A default file need not exist; a named one must.
+
+Each key is declared once, below, with type, range and meaning; its description there is also what an
+error says was expected (`msgd.settings` does the checking).
+
+Left out: identities (they live in the log), and expansion of `~` and variables.
+"""
+
+import ipaddress
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import Meta
+
+from msgd.errors import ConfigError
+from msgd.model import DEFAULT_PORT, MAX_NAME, NAME_LETTERS, is_name
+from msgd.settings import Settings
+
+SUN_PATH_BYTES = 107  # what fits into sockaddr_un, less the final zero
+NOT_RELOADABLE = ("name", "listen", "state", "socket")
+MIB = 1 << 20
+ADDRESS = re.compile(r"(\[(?P<v6>[^\[\]]+)\]|(?P<name>[^:\[\]\s/]+))(:(?P<port>\d{1,5}))?")
+
+
+def whole(low: int, high: int) -> Meta:
+    """A whole number within limits."""
+    return Meta(ge=low, le=high, description=f"a whole number from {low} to {high}")
+
+
+def seconds(low: float, high: float) -> Meta:
+    """Seconds, fractions allowed, within limits."""
+    return Meta(ge=low, le=high, description=f"seconds from {low:g} to {high:g}")
+
+
+class Address:
+    """Where a node can be reached: a host, by name or by IP (no brackets), and a TCP port."""
+
+    __slots__ = ("host", "port")
+
+    def __init__(self, host: str, port: int = DEFAULT_PORT) -> None:
+        self.host = host
+        self.port = port
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """'192.168.1.5', '192.168.1.5:6743', 'node3.example', '[::1]:6743', '::1'. Raises ValueError."""
+        match = ADDRESS.fullmatch(text)
+        if match and match["name"]:
+            host = match["name"]
+        else:
+            host = str(ipaddress.IPv6Address(match["v6"] if match else text))
+        port = int(match["port"] or DEFAULT_PORT) if match else DEFAULT_PORT
+        if port > 65535:
+            raise ValueError(f"port {port} is above 65535")
+        return cls(host, port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and (self.host, self.port) == (other.host, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))
+
+
+class ListenAddress(Address):
+    """Where this node listens: an IP of this machine, since a name may mean several."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        address = super().parse(text)
+        ipaddress.ip_address(address.host)
+        return address
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[limits]: what one peer, client or stranger may take of this node."""
+
+    # A peer's link: sent, receipt not yet here. Bounds what a reconnect sends again.
+    window_bytes: Annotated[int, whole(MIB, 1024 * MIB)] = 8 * MIB
+    window_batches: Annotated[int, whole(1, 65536)] = 1024
+    # A silent link is asked after this time, and given up when nothing at all came for link_dead_s.
+    keepalive_s: Annotated[float, seconds(0.1, 3600)] = 5.0
+    link_dead_s: Annotated[float, seconds(0.3, 86400)] = 15.0
+    # Between a failed try to reach a peer and the next one, at most.
+    backoff_max_s: Annotated[float, seconds(0.1, 3600)] = 30.0
+    # Strangers: from connection to a checked hello; how many at once, and from one address.
+    handshake_s: Annotated[float, seconds(0.1, 600)] = 10.0
+    unauthenticated: Annotated[int, whole(1, 4096)] = 64
+    per_source: Annotated[int, whole(1, 4096)] = 4
+    # Places above `unauthenticated` for addresses of known peers, so that strangers cannot shut them out.
+    reserved_for_peers: Annotated[int, whole(0, 4096)] = 16
+    # Connections to the control socket, for each local user.
+    control_per_uid: Annotated[int, whole(1, 4096)] = 64
+    # How long a disk may hold one fdatasync before msgd lets systemd's watchdog end it.
+    watchdog_stall_s: Annotated[float, seconds(1, 86400)] = 120.0
+    # A log segment is sealed at this size. Recovery reads one segment.
+    segment_bytes: Annotated[int, whole(2 * MIB, 1024 * MIB)] = 64 * MIB
+
+
+class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[peer.NAME]: settings of a peer that is paired, or will be."""
+
+    # Where to dial it, instead of the address known from pairing. The host may be a name.
+    address: Annotated[Address | None, Meta(description='"HOST" or "HOST:PORT"')] = None
+
+
+NodeName = Annotated[
+    str,
+    Meta(pattern=rf"\A[a-z0-9-]{{1,{MAX_NAME}}}\Z", description=f"1 to {MAX_NAME} of a-z, 0-9 and '-'"),
+]
+AbsolutePath = Annotated[str, Meta(pattern=r"\A/[^\0]*\Z", description="an absolute path")]
+ListenAddresses = Annotated[
+    tuple[ListenAddress, ...],
+    Meta(description='"IP" or "IP:PORT", as "0.0.0.0:6743" or "[::]:6743", or a list of them'),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], Meta(description='"debug", "info", "warning" or "error"')
+]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a person may set, complete with defaults."""
+
+    # What this node proposes to be called. Default: the first label of the host name, made legal.
+    name: NodeName
+    # Where peers reach it. An empty list: it only dials.
+    listen: ListenAddresses = (ListenAddress("0.0.0.0"),)
+    # The directory of log, index and key.
+    state: AbsolutePath
+    # The control socket.
+    socket: AbsolutePath
+    # The lowest level of events that is written.
+    log_level: LogLevel = "info"
+    limits: Limits = Limits()
+    peer: dict[NodeName, PeerSettings] = {}
+
+
+def load(path: str | None, env: Mapping[str, str], uid: int) -> Config:
+    """The settings of `--config` `path`, or of the default file if None. Raises ConfigError.
+
+    A relative `path` is taken from the working directory of the moment.
+    """
+    settings = Settings(_defaults(env, uid))
+    for file in files(path, env, uid):
+        settings.read(file)
+    if isinstance(listen := settings.table.get("listen"), str):
+        settings.table["listen"] = [listen]
+    _check_name(settings)
+    config = settings.build(Config, _parse)
+    _check_together(config, settings)
+    return config
+
+
+def _parse(kind: Any, text: Any) -> Any:
+    if not isinstance(text, str):
+        raise TypeError("not a text")
+    return kind.parse(text)  # Address, ListenAddress
+
+
+def reloadable_difference(old: Config, new: Config) -> list[str]:
+    """Which changed keys a reload does not apply: they need a restart."""
+    return [key for key in NOT_RELOADABLE if getattr(old, key) != getattr(new, key)]
+
+
+def _check_name(settings: Settings) -> None:
+    """A wrong name is what people meet first, so the error offers a right one."""
+    name = settings.table["name"]
+    if isinstance(name, str) and not is_name(name):
+        rule = f"1 to {MAX_NAME} of a-z, 0-9 and '-'"
+        raise settings.wrong("name", name, rule, hint=f'Near it and legal: name = "{default_name(name)}"')
+
+
+def _check_together(config: Config, settings: Settings) -> None:
+    """What the type of a single key cannot say."""
+    if len(os.fsencode(config.socket)) > SUN_PATH_BYTES:
+        raise settings.wrong("socket", config.socket, f"a path of at most {SUN_PATH_BYTES} bytes")
+    limits = config.limits
+    if limits.link_dead_s < 2 * limits.keepalive_s:
+        least = f"at least twice limits.keepalive_s, which is {limits.keepalive_s:g}"
+        raise settings.wrong("limits.link_dead_s", limits.link_dead_s, least)
+
+
+# Where things are.
+
+
+def is_system(env: Mapping[str, str], uid: int) -> bool:
+    """Whether msgd serves the whole machine rather than one user."""
+    return uid == 0 or bool(env.get("STATE_DIRECTORY") and not env.get("XDG_RUNTIME_DIR"))
+
+
+def _defaults(env: Mapping[str, str], uid: int) -> dict[str, Any]:
+    state = env.get("STATE_DIRECTORY", "").split(":")[0]
+    if is_system(env, uid):
+        run = env.get("RUNTIME_DIRECTORY", "").split(":")[0] or "/run/msgd"
+        state = state or "/var/lib/msgd"
+    else:
+        run = os.path.join(env.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}", "msgd")
+        state = state or os.path.join(_xdg(env, uid, "XDG_STATE_HOME", ".local/state"), "msgd")
+    return {"name": default_name(os.uname().nodename), "state": state, "socket": f"{run}/control.sock"}
+
+
+def _xdg(env: Mapping[str, str], uid: int, key: str, default: str) -> str:
+    """A base directory; the XDG specification says to ignore a relative one."""
+    given = env.get(key, "")
+    return given if given.startswith("/") else os.path.join(env.get("HOME") or _home(uid), default)
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        raise ConfigError(f"user {uid} has no home directory", "Set HOME, or use --config FILE.") from None
+
+
+def default_name(host: str) -> str:
+    """A legal node name from a host name: 'Büro_3.example.org' gives 'b-ro-3'."""
+    label = host.lower().split(".")[0]
+    name = "".join(c if c in NAME_LETTERS else "-" for c in label).strip("-")[:MAX_NAME].strip("-")
+    return name or "node"
+
+
+def default_file(env: Mapping[str, str], uid: int) -> str:
+    """The file that is read without `--config`."""
+    home = "/etc" if is_system(env, uid) else _xdg(env, uid, "XDG_CONFIG_HOME", ".config")
+    return os.path.join(home, "msgd", "msgd.toml")
+
+
+def files(path: str | None, env: Mapping[str, str], uid: int) -> list[str]:
+    """The files to read, in order: those that exist. Raises ConfigError when the named one does not."""
+    main = default_file(env, uid) if path is None else path
+    found = [main] if path is not None or os.path.lexists(main) else []
+    parts = os.path.join(os.path.dirname(main), "msgd.d")
+    try:
+        names = sorted(name for name in os.listdir(parts) if name.endswith(".toml") and name[0] != ".")
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise ConfigError(f"{parts}: cannot be read: {error.strerror}") from error
+    return found + [os.path.join(parts, name) for name in names]

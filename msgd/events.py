@@ -1,0 +1,184 @@
+"""Every event that msgd may write: its fixed MESSAGE_ID, its level, its sentence.
+
+An event's name is `noun.verb_past`. The sentence is what `journalctl` shows; `{field}` is filled from the
+event's fields, so the line reads the same as what `journalctl EVENT=link.closed -o verbose` finds. JSON
+lines and the terminal show name and fields only.
+
+MESSAGE_ID is what a catalogue or an alarm keys on. It is never changed, not even with the name: an id
+stands for a kind of event for good. A new event gets `uuid.uuid5(NAMESPACE, name).hex`.
+
+Levels: error = we stop or lose work; warning = went on all the same, and says what was ignored or lost;
+info = a state changed; debug = for us, and everything that happens per message.
+"""
+
+from typing import NamedTuple
+from uuid import UUID
+
+NAMESPACE = UUID("2f0c5b8e-6d1a-4c39-9b57-7a40d1e8c2f6")
+
+DEBUG = "debug"
+INFO = "info"
+WARNING = "warning"
+ERROR = "error"
+LEVELS = (DEBUG, INFO, WARNING, ERROR)
+
+
+class Event(NamedTuple):
+    """One kind of event."""
+
+    message_id: str  # 32 hexadecimal digits
+    level: str  # one of LEVELS
+    text: str  # for str.format_map; a field that is absent shows as '?'
+
+
+EVENTS = {
+    "daemon.started": Event("dc181007a95b57a5835e68d106907c9a", INFO, "msgd {version} is ready as {name}"),
+    "daemon.stopping": Event("69b81d2af3c45b12b1d641248535a61a", INFO, "msgd is stopping: {reason}"),
+    "daemon.stopped": Event("cbeda82478da537591c4118b7d9755f2", INFO, "msgd has stopped"),
+    "daemon.failed": Event("e99ba18e32df5e529e0961b07cbcf11c", ERROR, "msgd ends: {reason}"),
+    "daemon.reloaded": Event("0aea0c22669d543cac8fbf54f1a2383c", INFO, "configuration applied"),
+    "reload.refused": Event(
+        "e2046f2dd218520d8317c6b1081355ed",
+        ERROR,
+        "configuration not applied, the old one stays in force: {reason}",
+    ),
+    "setting.ignored": Event(
+        "90d63305d7ae5879826936a26aed94ec",
+        WARNING,
+        "{key} is not changed by a reload: restart msgd to apply it",
+    ),
+    "pidfile.replaced": Event(
+        "9a3641bac63758be8fea9cae88a4673e", WARNING, "{path} named process {pid}, which is gone: replaced"
+    ),
+    "socket.ignored": Event(
+        "746ef1a69b585f57a5bbb0ce8515c06b",
+        WARNING,
+        "file descriptor {name} passed by systemd is ignored: {reason}",
+    ),
+    "listener.opened": Event("04b8734e600752fcb958464a9908dded", INFO, "listening on {address}"),
+    "listener.failed": Event(
+        "ba0927cf8e94556ea9a38ad0b602469a", ERROR, "cannot listen on {address}: {reason}"
+    ),
+    "watchdog.withheld": Event("4e3416b3de255bd9a7305b58249da399", ERROR, "watchdog not fed: {reason}"),
+    "events.dropped": Event(
+        "f46cbcf97f8e5a738f89bf357c75e064", WARNING, "{count} events were dropped, because nobody read them"
+    ),
+    "child.started": Event("7a8ddaaf604957a8b4f1ffdf0032c678", INFO, "{title} started as process {pid}"),
+    "child.ended": Event(
+        "578b839b1abd5b89a887ee5fdef57fce", INFO, "{title} (process {pid}) ended after {seconds} s: {reason}"
+    ),
+    "child.failed": Event("60f9987d97895bcaa9b527330e5ef209", ERROR, "{title} failed: {reason}"),
+    "child.unknown": Event(
+        "6ab1ca57f2cf5391bfe1e69cf8b5ba3e", DEBUG, "process {pid}, which is not ours, ended: {reason}"
+    ),
+    "child.refused": Event("d3a1b01ba6f355298d3386872d454e7b", ERROR, "no new process for {title}: {reason}"),
+    "log.created": Event("09a42311856453b6a1225fed14beee27", INFO, "new log in {directory}"),
+    "log.opened": Event(
+        "06eff6facd3353a3a40149f70d26f4ea", INFO, "log opened: {records} records checked in {seconds} s"
+    ),
+    "log.repaired": Event(
+        "e0c45749c73a5e6dae3ee5e9e9246b0f",
+        WARNING,
+        "torn tail of {cut_bytes} bytes cut off and kept as {kept_as}",
+    ),
+    "log.rolled": Event("f8f7cf094c1e585aa8bec534440cb1b7", DEBUG, "new segment {segment}"),
+    "log.full": Event(
+        "00201674ef155b5698f0b3843f2e4ef8", ERROR, "the log cannot grow, messages are refused: {reason}"
+    ),
+    "log.recovered": Event(
+        "27cb282c2abb5fd4b24b87460978ad7a", INFO, "there is space again, messages are taken"
+    ),
+    "log.damage_found": Event(
+        "59b7536c1455514dafa0fd8caa99ae2b", ERROR, "log damaged in {segment} at {offset}: {reason}"
+    ),
+    "log.failed": Event(
+        "caae6d1949a150b68ddb184c13e78283", ERROR, "the log can no longer be trusted: {reason}"
+    ),
+    "log.refused": Event("5271cedde1ad52b3b4b4ae5a8946383e", ERROR, "the log cannot be used: {reason}"),
+    "sync.stalled": Event(
+        "6589cca91fc25aa1bc73eaf008d8bda8", WARNING, "the disk has not answered for {seconds} s"
+    ),
+    "sync.resumed": Event(
+        "8df1d937cb9b53f79c41d90328d44f3a", INFO, "the disk answers again after {seconds} s"
+    ),
+    "reader.dropped": Event(
+        "09f6e60f2bda574db8d690b6d323f339", WARNING, "{title} was cut off: it does not read"
+    ),
+    "index.opened": Event("7a5ad5c239bc5845b6959f0be6dc7c2d", DEBUG, "index opened at {offset}"),
+    "index.rebuilt": Event("7a210c69afce55009081f2256d13b65b", INFO, "index built anew: {reason}"),
+    "index.write_failed": Event(
+        "cfed71c8017c5636ba5c8815d676e910", WARNING, "index not written, queries read the log: {reason}"
+    ),
+    "connection.refused": Event(
+        "cd65af7f707850cebf0d376c81b81e94", WARNING, "connection from {address} refused: {reason}"
+    ),
+    "link.dialled": Event("b6dc6c65d4445884999cec7e0042a42d", DEBUG, "dialling {peer} at {address}"),
+    "link.opened": Event("cd0ca29232c552b8b59a1110706cb64d", INFO, "link with {peer} at {address} opened"),
+    "link.closed": Event("dc5d1ae339c25206a3be866f3a6e2057", INFO, "link with {peer} closed: {reason}"),
+    "link.refused": Event("fd851376729d588498301b335fb35e7c", WARNING, "link with {peer} refused: {reason}"),
+    "link.failed": Event(
+        "e137be0af50659c3816e414da829ec0d", INFO, "no link with {peer}: {reason}, next try in {next_try_s} s"
+    ),
+    "link.replaced": Event(
+        "7ff40ca5f9135685832c3eb9ecd082d8", DEBUG, "link with {peer} replaced by a newer one"
+    ),
+    "identity.created": Event("d08f176976e559289a7978c7fbcff813", INFO, "this node is {identity}"),
+    "peer.added": Event(
+        "3e8a0dae109d5b89a092690c2bd5ce52", INFO, "peer {peer} added with identity {identity}"
+    ),
+    "peer.removed": Event("3f990180a7d657be9c83d361fd52b065", INFO, "peer {peer} removed"),
+    "peer.renamed": Event("bf2f11ff92ab52149df78f3e530dd76d", INFO, "peer {old} is now called {peer}"),
+    "peer.paired": Event("2826d31d7d3a508c8d11e842bd4d1946", INFO, "paired with {peer}"),
+    "peer.rejected": Event("a15e823f56795715b748730c0ba1b17f", INFO, "pairing with {peer} rejected"),
+    "peer.blocked": Event("ed686df3c2e752259faa3ed60c914dff", INFO, "peer {peer} blocked"),
+    "peer.changed": Event(
+        "88bc669b468f5d93a90917239eb4a743",
+        ERROR,
+        "{peer} at {address} shows another key than the one pinned: nothing is sent to it",
+    ),
+    "peer.rotated": Event(
+        "86611c109599519db9d4becc168cc63b", INFO, "{peer} has replaced its key with a signed one"
+    ),
+    "peer.forgotten": Event("9b4e99be9d6550ebac668ee27b5e3623", WARNING, "{peer} no longer knows this node"),
+    "peer.unknown": Event(
+        "8a67085d1dad5007af44f25d83ec991e", WARNING, "{address} is not paired with this node"
+    ),
+    "invitation.made": Event(
+        "146007d54a645dfd89e0f0dce2094a1d", INFO, "invitation made, good until {expires_at}"
+    ),
+    "invitation.used": Event("37b963d063695042aabe202ed5ff4ab1", INFO, "invitation used by {peer}"),
+    "epoch.opened": Event("b943da671e3d5aa688041c8b9a808fc0", WARNING, "new epoch with {peer}: {reason}"),
+    "range.lost": Event(
+        "cbc72f5ad7685bc3be7bc413002f9655",
+        ERROR,
+        "messages {first_seq} to {last_seq} with {peer} are held by nobody any more",
+    ),
+    "message.queued": Event("b11c9c7fceff5d3dbb092341b9c46b26", DEBUG, "message {id} queued for {peer}"),
+    "message.released": Event(
+        "a320de77f37552b0b99d9aa3fea353e2", DEBUG, "messages {first_seq} to {last_seq} released to {peer}"
+    ),
+    "message.stored": Event(
+        "d8526606e96250f6b2b726df1240a5fc", DEBUG, "messages up to {seq} stored by {peer}"
+    ),
+    "message.received": Event(
+        "c8da0722e6dc5abd8ac35763edee7502", DEBUG, "messages {first_seq} to {last_seq} received from {peer}"
+    ),
+    "message.rejected": Event(
+        "20e83f890e1b5769876e4ec7f5494420", INFO, "message {id} for {peer} rejected: {reason}"
+    ),
+    "message.cancelled": Event(
+        "a6d3498a54b751f6a64438fa3f45a89f", INFO, "message {id} for {peer} cancelled: {reason}"
+    ),
+    "messages.expired": Event(
+        "29da76970e6c5d7e82bf257d89ccdc89", INFO, "{count} messages for {peer} expired"
+    ),
+    "receipt.received": Event("e1a75fa7b2b55545b6a226ca765ae1dd", DEBUG, "receipt up to {seq} from {peer}"),
+    "clock.stepped": Event(
+        "0b2224b53d5d5f86a5ede01d499e1003", WARNING, "the wall clock jumped by {step_s} s"
+    ),
+    "control.opened": Event("068c8a8af1885c8ba61d5a73c47ba537", DEBUG, "control client of uid {uid}"),
+    "control.closed": Event("1d174d29e9d354e987e113d6217b4862", DEBUG, "control client of uid {uid} left"),
+    "control.refused": Event(
+        "841af71ed80158c99c3080b29f6be6a6", WARNING, "control client of uid {uid} refused: {reason}"
+    ),
+}

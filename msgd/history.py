@@ -1,0 +1,238 @@
+"""The history of messages: what a control worker answers from the log, with the index's help.
+
+One message is one row. Its place in the history is the record where it was first committed (`out`, `held`
+or `in`), and rows come in the order of places, never of clocks. A query is exact as of one committed
+offset, `upto`, however far the index is (`layers`). Its memory does not grow with what it finds: rows are
+handed over in lists of bounded size, and the last N are found by going backwards without keeping any
+(`walk`), then told forwards from there.
+
+A damaged record is told to `on_damage`, once per place, and left out. An index that turns out to be damaged
+is removed, so that the index process makes a new one, and the query goes on without it from where it was.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from msgd import model
+from msgd.layers import Layers
+from msgd.log.errors import Damaged
+from msgd.log.index import Location
+from msgd.log.reader import Reader
+from msgd.log.record import Header, Kind
+from msgd.rows import Cursor, Filter, Row, parse_cursor
+from msgd.states import Place, Span
+from msgd.walk import Match, Walk, place_of
+
+LIST_ROWS = 256  # in one list, or
+LIST_BYTES = 256 << 10  # of bodies, whichever comes first
+
+Result = TypeVar("Result")
+
+
+class History:
+    """Queries over the log that `reader` reads; for one process, any number of them at a time.
+
+    `peer_name` gives the name of a peer by its number; `held_reason` the reason why nothing is released to
+    it, None when messages to it are queued. Blocks while it reads. Writes nothing, but removes an index that
+    is damaged.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        committed: Callable[[], int],
+        index_path: str,
+        *,
+        own_name: str,
+        peer_name: Callable[[int], str],
+        held_reason: Callable[[int], str | None] = lambda peer: None,
+        on_damage: Callable[[Damaged], None],
+    ) -> None:
+        self._reader = reader
+        self._committed = committed
+        self._layers = Layers(reader, committed, index_path)
+        self._own_name = own_name
+        self._peer_name = peer_name
+        self._held_reason = held_reason
+        self._on_damage = on_damage
+        self._told: set[int] = set()
+
+    def query(self, wanted: Filter, upto: int | None = None) -> Iterator[list[Row]]:
+        """The rows that fit, in order of places (`reverse`: newest first), a list at a time, none empty.
+
+        As of `upto`, a log offset that was once all that was committed; by default what is committed now.
+        To follow, ask again with the cursor `(upto - 1, 0)`. Raises UsageError at once.
+        """
+        upto = self._committed() if upto is None else upto
+        wanted.check()
+        lo = (0, 0) if wanted.after is None else self._behind(parse_cursor(wanted.after, self._reader.log_id))
+        return self._query(wanted, lo, (upto, 0))
+
+    def find(self, prefix: str, limit: int = 16) -> list[Location]:
+        """Where messages stand whose id begins with these digits (`model.id_prefix`), at most `limit`."""
+        return sorted(self._ask(lambda walk: walk.find(prefix, limit)))
+
+    def message_at(self, location: Location) -> Row:
+        """The message at a location. Raises LookupError when there is none, Damaged."""
+
+        def row(walk: Walk) -> Row:
+            place, index = self._place(walk, location)
+            span = next(s for s in walk.states.of(place) if s.start <= index < s.stop)
+            return self._row(walk, place, index, span)
+
+        return self._ask(row)
+
+    def life(self, location: Location) -> list[Header]:
+        """The records that tell about one message, in order: its own, releases, receipt or ending.
+
+        Raises as `message_at`.
+        """
+
+        def headers(walk: Walk) -> list[Header]:
+            place, index = self._place(walk, location)
+            offsets = walk.states.life(place, index)
+            return [Header._make(self._reader.record(offset)[: len(Header._fields)]) for offset in offsets]
+
+        return self._ask(headers)
+
+    def location_of(self, peer: int, direction: int, seq: int) -> Location | None:
+        """Where the message stands that this seq was given to; None if there is none. Raises Damaged."""
+        return self._ask(lambda walk: walk.numbered(peer, direction, seq))
+
+    def close(self) -> None:
+        """Close the index. The history may be used again."""
+        self._layers.close()
+
+    # --- steps of a query -------------------------------------------------------------------------------
+
+    def _query(self, wanted: Filter, lo: Location, hi: Location) -> Iterator[list[Row]]:
+        upto, left = hi[0], wanted.lines
+        while left is None or left > 0:
+            try:
+                walk = self._walk(upto)
+                if left is not None and not wanted.reverse:
+                    lo, left = walk.start_of_last(wanted, lo, hi, left), None
+                matches = walk.matches(wanted, lo, hi, wanted.reverse)
+                for rows in self._lists(walk, matches, wanted.reverse):
+                    if left is not None:
+                        rows = rows[:left]
+                        left -= len(rows)
+                    yield rows
+                    if wanted.reverse:
+                        hi = rows[-1].location
+                    else:
+                        lo = (rows[-1].location[0], rows[-1].location[1] + 1)
+                    if left == 0:
+                        return
+                return
+            except sqlite3.Error as error:
+                self._layers.distrust(error)
+
+    def _lists(self, walk: Walk, matches: Iterable[Match], reverse: bool) -> Iterator[list[Row]]:
+        rows: list[Row] = []
+        size = 0
+        for place, chosen in matches:
+            for index, span in reversed(chosen) if reverse else chosen:
+                try:
+                    row = self._row(walk, place, index, span)
+                except Damaged as damaged:
+                    self._damage(damaged)
+                    break
+                except LookupError:
+                    break  # vacuumed meanwhile
+                rows.append(row)
+                size += len(row.body)
+                if len(rows) >= LIST_ROWS or size >= LIST_BYTES:
+                    yield rows
+                    rows, size = [], 0
+        if rows:
+            yield rows
+
+    def _row(self, walk: Walk, place: Place, index: int, span: Span) -> Row:
+        message = walk.records.messages(place.offset)[index]
+        name = self._peer_name(place.peer)
+        is_in = place.kind == Kind.IN
+        reason, receipt_at_ns = self._outcome(walk, place, span)
+        kind, location = message.kind, (place.offset, index)
+        return Row(
+            id=message.id,
+            peer=name,
+            direction=model.DIRECTIONS[model.IN if is_in else model.OUT],
+            seq=span.seq + index - span.start if span.seq else None,
+            kind=model.MESSAGE_KINDS[kind] if kind < len(model.MESSAGE_KINDS) else str(kind),
+            state=span.state,
+            reason=reason,
+            from_=name if is_in else self._own_name,
+            to=self._own_name if is_in else name,
+            user=message.user,
+            sent_at_ns=message.sent_ns,
+            stored_at_ns=walk.records.record(place.offset).wall_ns,
+            receipt_at_ns=receipt_at_ns,
+            body=message.body,
+            headers=message.headers,
+            peer_number=place.peer,
+            cursor=Cursor(self._reader.log_id, location, message.id).text,
+            location=location,
+        )
+
+    def _outcome(self, walk: Walk, place: Place, span: Span) -> tuple[str | None, int | None]:
+        """The reason for a state, and the receiver's clock."""
+        if span.state == model.HELD:
+            return self._held_reason(place.peer), None
+        if not span.by:
+            return None, None
+        try:
+            return walk.records.outcome(span.by)
+        except Damaged as damaged:
+            self._damage(damaged)
+        except LookupError:
+            pass  # vacuumed; the index still knows the state
+        return None, None
+
+    def _behind(self, cursor: Cursor) -> Location:
+        """The first location behind a cursor, wherever its message stands now."""
+        offset, index = cursor.location
+        if cursor.id is not None and offset >= self._reader.first and not self._stands_at(cursor):
+            moved = [at for at in self.find(cursor.id.hex()) if at >= cursor.location]
+            offset, index = min(moved, default=cursor.location)
+        return offset, index + 1
+
+    def _stands_at(self, cursor: Cursor) -> bool:
+        offset, index = cursor.location
+        try:
+            record = self._reader.record(offset)
+            place_of(record)
+            return self._reader.messages(record)[index].id == cursor.id
+        except (Damaged, LookupError):
+            return False
+
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    def _ask(self, question: Callable[[Walk], Result]) -> Result:
+        while True:
+            try:
+                return question(self._walk(self._committed()))
+            except sqlite3.Error as error:
+                self._layers.distrust(error)
+
+    def _walk(self, upto: int) -> Walk:
+        layers = self._layers.upto(upto)
+        for layer in layers:
+            for damaged in layer.index.damage():
+                self._damage(damaged)
+        return Walk(
+            layers, upto, self._reader, lambda peer: self._held_reason(peer) is not None, self._damage
+        )
+
+    @staticmethod
+    def _place(walk: Walk, location: Location) -> tuple[Place, int]:
+        place = place_of(walk.records.record(location[0]))
+        if not 0 <= location[1] < place.count:
+            raise LookupError(f"log offset {location[0]} has {place.count} messages, none at {location[1]}")
+        return place, location[1]
+
+    def _damage(self, damaged: Damaged) -> None:
+        if damaged.offset not in self._told:
+            self._told.add(damaged.offset)
+            self._on_damage(damaged)

@@ -1,0 +1,151 @@
+"""How two ends that met again agree where each direction stands, before anything flows.
+
+The conclusions are `peer.reconcile`'s; here they become acts: state a head, open an epoch on this disk and
+then on the other, and tell the log process from where to send again. A batch that the log process has let
+go of (the peer lost part of its log) is found by reading this node's log, in this worker alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgd.log.record import Kind
+from msgd.model import IN, OUT
+from msgd.peer.frames import Batch, Epoch, EpochDone, State
+from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, NewEpoch, Resend
+from msgd.wire import ledger
+
+if TYPE_CHECKING:
+    from msgd.link import Link
+
+
+class LinkRefused(OSError):
+    """The talk cannot go on for want of room on this disk."""
+
+
+class Agreement:
+    """The way of one link to two directions that flow."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.is_ready = False
+        self._opened = {OUT: False, IN: False}  # an epoch was opened on this disk
+        self._tokens = 100
+
+    def advance(self) -> None:
+        """Do whatever is ours to do now; once both directions agree, let them flow."""
+        if self.is_ready:
+            return
+        connection = self.link.wire.connection
+        out, inward = connection.conclusion(OUT), connection.conclusion(IN)
+        if isinstance(out, Ahead) and out.who == SENDER:
+            self.link.say(State(OUT, out.seq, self._head(OUT, out.seq)))
+            out = connection.conclusion(OUT)
+        if isinstance(inward, Ahead) and inward.who == RECEIVER:
+            self.link.say(State(IN, inward.seq, self._head(IN, inward.seq)))
+            inward = connection.conclusion(IN)
+        if isinstance(out, NewEpoch) and not self._opened[OUT]:
+            self._open_out(out)
+        if isinstance(out, Agree | Resend) and isinstance(inward, Agree | Resend):
+            self._make_ready(out.next_seq)
+
+    def heard(self, event: Any) -> None:
+        """A frame of this talk: a state, a new epoch, or that ours is taken."""
+        if isinstance(event, Epoch):
+            self._ask_epoch(
+                IN,
+                event.epoch,
+                event.base,
+                event.sender_last,
+                event.sender_head,
+                event.receiver_last,
+                event.receiver_head,
+            )
+            self.link.say(EpochDone(event.epoch))
+        self.advance()
+
+    def _open_out(self, conclusion: NewEpoch) -> None:
+        """We are the sender: the new epoch begins on our disk, then we propose it."""
+        sender, receiver = self.link.wire.connection.positions(OUT)
+        if conclusion.proven:
+            self._ask(ledger.Proven(self._token(), conclusion.proven))
+        base = max(sender.last, receiver.last) + 1
+        ends = (base, sender.last, sender.head, receiver.last, receiver.head)
+        epoch = self._ask_epoch(OUT, b"", *ends)
+        self._opened[OUT] = True
+        self.link.say(Epoch(epoch, *ends))
+
+    def _ask_epoch(
+        self,
+        direction: int,
+        epoch: bytes,
+        base: int,
+        sender_last: int,
+        sender_head: bytes,
+        receiver_last: int,
+        receiver_head: bytes,
+    ) -> bytes:
+        """Begin an epoch on this disk; without one given, a new one. Returns it."""
+        answer = self._ask(
+            ledger.OpenEpoch(
+                self._token(),
+                direction,
+                epoch,
+                base,
+                sender_last,
+                sender_head,
+                receiver_last,
+                receiver_head,
+            )
+        )
+        if not isinstance(answer, ledger.EpochOpened):
+            raise LinkRefused("the log has no room for a new epoch")
+        return answer.state.epoch
+
+    def _make_ready(self, next_seq: int) -> None:
+        self.is_ready = True
+        limits = self.link.wire.connection.peer_limits
+        self._resend_old(next_seq)
+        self.link.ledger.pipe.send(
+            ledger.Ready(next_seq - 1, limits.window_bytes, limits.window_batches)
+        )
+        unheard, self.link.ledger.unheard = list(self.link.ledger.unheard), type(self.link.ledger.unheard)()
+        self.link.hear_frames(unheard)
+
+    def _resend_old(self, next_seq: int) -> None:
+        """What the peer once receipted and has lost: from this node's log, up to what is unreceipted."""
+        answer = self._ask(ledger.FirstUnreceipted(self._token()))
+        assert isinstance(answer, ledger.UnreceiptedFrom)
+        if next_seq >= answer.seq:
+            return
+        reader = self.link.reader
+        for header in reader.headers(None):
+            if header.peer != self.link.peer or header.kind not in (Kind.OUT, Kind.RELEASED):
+                continue
+            if next_seq <= header.first_seq < answer.seq:
+                payload = memoryview(reader.batch(header))
+                self.link.say(Batch(header.first_seq, header.count, header.head, payload))
+
+    def _head(self, direction: int, seq: int) -> bytes | None:
+        """The head of a direction at `seq`; None where no batch of ours ends there."""
+        answer = self._ask(ledger.HeadAt(self._token(), direction, seq))
+        assert isinstance(answer, ledger.HeadIs)
+        if answer.head:
+            return answer.head
+        kinds = (Kind.OUT, Kind.RELEASED) if direction == OUT else (Kind.IN,)
+        found = None
+        for header in self.link.reader.headers(None):
+            if header.peer != self.link.peer:
+                continue
+            if header.kind in kinds and header.first_seq + header.count - 1 == seq:
+                found = header.head
+            elif header.kind == Kind.EPOCH and header.direction == direction and header.first_seq == seq + 1:
+                found = header.head
+        return found
+
+    def _ask(self, frame: Any) -> ledger.Frame:
+        return self.link.ledger.ask(frame)
+
+    def _token(self) -> int:
+        self._tokens += 1
+        return self._tokens

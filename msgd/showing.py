@@ -1,0 +1,204 @@
+"""How what the daemon knows is told on the control socket: rows, peers and lives as plain dicts."""
+
+import base64
+import ipaddress
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from msgd import model
+from msgd.errors import TooLate, UsageError
+from msgd.log.reader import Reader
+from msgd.log.record import Kind, Record
+from msgd.rows import Row
+from msgd.trust.identity import identity_text
+from msgd.wire.ledger import PeerState
+
+__all__ = ["identity_text"]
+
+
+def rfc3339(ns: int) -> str:
+    """Unix nanoseconds as RFC 3339 in UTC, with nine digits of fraction."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+
+
+def message(row: Row) -> dict[str, Any]:
+    """One message as `Log` and `Show` tell it."""
+    shown: dict[str, Any] = {
+        "id": model.id_text(row.id),
+        "peer": row.peer,
+        "direction": row.direction,
+        "seq": row.seq,
+        "kind": row.kind,
+        "state": row.state,
+        "reason": row.reason,
+        "from": row.from_,
+        "to": row.to,
+        "user": row.user,
+        "sent_at": rfc3339(row.sent_at_ns),
+        "sent_at_ns": row.sent_at_ns,
+        "stored_at": rfc3339(row.stored_at_ns),
+        "stored_at_ns": row.stored_at_ns,
+        "receipt_at": rfc3339(row.receipt_at_ns) if row.receipt_at_ns else None,
+        "receipt_at_ns": row.receipt_at_ns or None,
+        "headers": row.headers,
+        "cursor": row.cursor,
+    }
+    try:
+        shown["text"] = row.body.decode()
+    except UnicodeDecodeError:
+        shown["data"] = base64.b64encode(row.body).decode()
+    return shown
+
+
+def receipt(row: Row) -> dict[str, Any]:
+    """A message as `Send` and `Cancel` answer it."""
+    return {
+        "id": model.id_text(row.id),
+        "peer": row.peer,
+        "state": row.state,
+        "reason": row.reason,
+        "seq": row.seq,
+        "stored_at_ns": row.stored_at_ns if row.state == model.STORED else None,
+        "receipt_at_ns": row.receipt_at_ns or None,
+        "queued_at_ns": row.stored_at_ns,
+        "elapsed_ms": 0.0,
+        "next_try_s": None,
+        "duplicate": False,
+    }
+
+
+def peer(state: PeerState) -> dict[str, Any]:
+    """One peer as `Status` tells it."""
+    reason, next_try_s = waiting_reason(state)
+    measured = state.connected and state.round_trip_ns
+    return {
+        "name": state.name,
+        "identity": identity_text(state.identity),
+        "address": state.address or None,
+        "state": "removed" if state.removed else "connected" if state.connected else "away",
+        "reason": reason,
+        "since_ns": state.since_ns,
+        "queued": state.queued,
+        "held": 0,
+        "unreceipted": state.unreceipted,
+        "sent": state.sent,
+        "received": state.received,
+        "last_seen_ns": time.time_ns() if state.connected else state.seen_ns or None,
+        "next_try_s": next_try_s,
+        "clock_offset_ms": round(state.offset_ns / 1e6, 3) if measured else None,
+        "round_trip_ms": round(state.round_trip_ns / 1e6, 3) if measured else None,
+    }
+
+
+def waiting_reason(state: PeerState) -> tuple[str | None, float | None]:
+    """Why messages to this peer wait, and when it is tried next."""
+    if state.connected:
+        return None, None
+    reason = f"offline: {state.reason}" if state.reason else "offline"
+    if not state.address:
+        return "offline: no address to dial, it has to dial us", None
+    if not state.next_mono_ns:
+        return reason, None
+    left_s = max(0.0, (state.next_mono_ns - time.monotonic_ns()) / 1e9)
+    return reason, round(left_s, 3) if left_s < 1e6 else None
+
+
+def waiting(
+    reader: Reader, row: Row, name: str, reason: str | None, next_try_s: float | None
+) -> dict[str, Any]:
+    """A message as `Queue` tells it."""
+    header = reader.record(row.location[0])
+    expires_ns = header.aux if header.kind == Kind.HELD else 0
+    return {
+        "id": model.id_text(row.id),
+        "peer": name,
+        "state": row.state,
+        "reason": row.reason or reason or ("on its way" if row.seq else "waiting for the window"),
+        "since_ns": row.stored_at_ns,
+        "size": len(row.body),
+        "next_try_s": next_try_s,
+        "expires_at_ns": expires_ns or None,
+    }
+
+
+def life(reader: Reader, row: Row, records: Iterable[Record]) -> list[dict[str, Any]]:
+    """What happened to a message, in order."""
+    events = [_event(row.sent_at_ns, "sent", f"by {row.user} on {row.from_} (the sender's clock)")]
+    for header in records:
+        match header.kind:
+            case Kind.OUT:
+                text = f"on this disk, seq {row.seq or header.first_seq}, released at once"
+                events.append(_event(header.wall_ns, "queued", text))
+            case Kind.HELD:
+                text = "on this disk, without a seq"
+                if header.aux:
+                    text += f"; expires {rfc3339(header.aux)}"
+                events.append(_event(header.wall_ns, "queued", text))
+            case Kind.RELEASED:
+                text = f"in a batch of {header.count} from seq {header.first_seq}"
+                events.append(_event(header.wall_ns, "released", text))
+            case Kind.RECEIPT:
+                text = f"{row.to} has everything up to seq {header.first_seq} on its disk"
+                if header.aux:
+                    text += f"; its clock said {rfc3339(header.aux)}"
+                events.append(_event(header.wall_ns, "stored", text))
+            case Kind.ENDED:
+                events.append(_event(header.wall_ns, row.state, row.reason or ""))
+            case Kind.IN:
+                events.append(_event(header.wall_ns, "received", f"on this disk, seq {row.seq}; answered"))
+    return events
+
+
+def _event(at_ns: int, what: str, detail: str) -> dict[str, Any]:
+    return {"at_ns": at_ns, "what": what, "detail": detail}
+
+
+def next_step(row: Row, reason: str | None, next_try_s: float | None) -> str:
+    """What comes next, in a sentence."""
+    if row.state in (model.QUEUED, model.HELD):
+        if reason is None:
+            return f"{row.to} is connected: its receipt is on the way."
+        when = f" Next try in {next_try_s:.0f} s." if next_try_s is not None else ""
+        return f"It flows by itself when {row.to} is back ({reason}).{when}"
+    if row.state in (model.STORED, model.RECEIVED):
+        return "Nothing: it is on both disks."
+    return "Nothing: it has ended. Send it again if it is still wanted."
+
+
+def too_late(row: Row) -> TooLate:
+    """The refusal to cancel a message that is final."""
+    return TooLate(f"The message is {row.state} already.", "A final state does not change.")
+
+
+def looks_like_address(text: str) -> bool:
+    """Whether a person means an IP address, with or without a port."""
+    try:
+        parse_address(text)
+    except UsageError:
+        return False
+    host = text.rpartition(":")[0] if text.count(":") == 1 else text.strip("[]")
+    return ":" in host or all(part.isdigit() for part in host.split("."))
+
+
+def parse_address(text: str) -> str:
+    """`host:port` out of what a person typed: an IPv4 or IPv6 address or a host name, the port optional.
+
+    Raises UsageError.
+    """
+    host, port = text, str(model.DEFAULT_PORT)
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or port
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    if not port.isdigit() or not 0 < int(port) < 65536 or not host:
+        raise UsageError(f"{text!r} is not an address: expected HOST or HOST:PORT.")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        if not all(c.isalnum() or c in "-._" for c in host):
+            raise UsageError(f"{text!r} is not an address: expected HOST or HOST:PORT.") from None
+        return f"{host}:{port}"
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"

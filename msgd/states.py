@@ -1,0 +1,186 @@
+"""The state of every message, out of what the log says about it: the rules, over any pile of indexes.
+
+A message has its place: the record where it first stood, and the index in it. What happened to it since is
+told by other records, which an index finds by that place or by the peer and the seq:
+
+- `in`: received.
+- `out` has a seq from the beginning; `held` gets one from a `released` record that names it.
+- A receipt for that seq or a higher one of the same epoch: stored. The first such receipt counts.
+- An `epoch` record with a base above a seq that has no receipt yet makes the seq void: the message waits
+  again, until a `released` record gives it another.
+- An `ended` record that names the place: the state and the reason that it says.
+- Exactly one final state: of a receipt and an ending, the earlier one counts.
+- Neither: queued; without a seq also held, if the peer is such that nothing is released to it.
+
+Records from `upto` on do not exist for it. Pure but for the tables that it reads.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from msgd import model
+from msgd.log.index import ENDING, EPOCH, KEY, LANES, NUMBERED, RECEIPT, RELEASE, Index
+from msgd.log.record import Kind
+
+FirstIndex = Callable[
+    [int, int], int
+]  # (offset of a record, byte in its payload) -> index of the message there
+
+
+class Place(NamedTuple):
+    """A record where messages first stand."""
+
+    offset: int
+    count: int  # type: ignore[assignment]  # of messages; hides tuple.count, which nobody wants here
+    kind: int
+    first_seq: int  # 0: none from the beginning
+    peer: int
+
+
+class Span(NamedTuple):
+    """Neighbours in one place, indexes [start, stop), to which the same happened."""
+
+    start: int
+    stop: int
+    seq: int  # of the first, the others' follow; 0: they have none
+    state: str
+    by: int  # log offset of the receipt or the ending, 0: none
+
+
+class States:
+    """The rules, over `layers`: indexes that hold all before `upto`, those of older records first."""
+
+    def __init__(
+        self,
+        layers: Sequence[Index],
+        upto: int,
+        first_index: FirstIndex,
+        is_held: Callable[[int], bool],
+    ) -> None:
+        self._layers = layers
+        self._upto = upto
+        self._first_index = first_index
+        self._is_held = is_held
+        self._bases: dict[int, list[tuple[int, int]]] = {}
+
+    def of(self, place: Place) -> list[Span]:
+        """What happened to the messages of this place, in order of their indexes."""
+        if place.kind == Kind.IN:
+            return [Span(0, place.count, place.first_seq, model.RECEIVED, 0)]
+        spans = self._numbered(place.peer, 0, place.count, place.first_seq)
+        for _, ranges in groupby(self._releases(place.offset), key=itemgetter(0)):
+            new: list[Span] = []
+            for _, start, count, seq in ranges:
+                index = 0 if count == place.count else self._first_index(place.offset, start)
+                new += self._numbered(place.peer, index, index + count, seq)
+            spans = _overlaid(spans, new, lambda old, _: old.state != model.STORED)
+        endings = self._endings(place.offset)
+        if endings:
+            first = {index: (at, state) for index, at, state in reversed(endings)}
+            new = [Span(i, i + 1, 0, model.STATES[state], at) for i, (at, state) in sorted(first.items())]
+            spans = _overlaid(spans, new, lambda old, end: not old.by or end.by < old.by)
+        return spans
+
+    def life(self, place: Place, index: int) -> list[int]:
+        """The log offsets of all records that tell about one message, in order, its own first."""
+        found = {place.offset, *(offset for i, offset, _ in self._endings(place.offset) if i == index)}
+        for offset, start, count, _ in self._releases(place.offset):
+            first = self._first_index(place.offset, start)
+            if first <= index < first + count:
+                found.add(offset)
+        found |= {span.by for span in self.of(place) if span.start <= index < span.stop and span.by}
+        return sorted(found)
+
+    # --- seqs and receipts ------------------------------------------------------------------------------
+
+    def _numbered(self, peer: int, start: int, stop: int, seq: int) -> list[Span]:
+        """Spans for messages that have the seqs from `seq` on; 0: that have none."""
+        spans = []
+        while seq and start < stop:
+            receipt = self._receipt(peer, seq)
+            void = self._void_at(peer, seq)
+            if receipt is None or void < receipt[1]:
+                seq = seq if void == self._upto else 0
+                break
+            last, offset = receipt
+            covered = min(stop, start + last - seq + 1)
+            spans.append(Span(start, covered, seq, model.STORED, offset))
+            seq += covered - start
+            start = covered
+        if start < stop:
+            state = model.HELD if not seq and self._is_held(peer) else model.QUEUED
+            spans.append(Span(start, stop, seq, state, 0))
+        return spans
+
+    def _receipt(self, peer: int, seq: int) -> tuple[int, int] | None:
+        """The first receipt for this seq or a higher one: what it covers, and where it lies."""
+        for layer in self._layers:
+            entry = layer.receipt.first(peer, KEY.pack(seq))
+            if entry is not None:
+                last, offset = RECEIPT.unpack(entry)
+                return (last, offset) if offset < self._upto else None
+        return None
+
+    def _void_at(self, peer: int, seq: int) -> int:
+        """Where the epoch begins that made this seq void if it had no receipt by then; `upto`: none did."""
+        bases = self._bases.get(peer)
+        if bases is None:
+            lo, hi = KEY.pack(0), KEY.pack(self._upto)
+            group = peer * LANES + NUMBERED
+            found = {EPOCH.unpack(e) for layer in self._layers for e in layer.epoch.scan(group, lo, hi)}
+            bases = self._bases[peer] = sorted(found)
+        return next((offset for offset, base in bases if base > seq), self._upto)
+
+    # --- what names a place -----------------------------------------------------------------------------
+
+    def _releases(self, record: int) -> list[tuple[int, int, int, int]]:
+        """(offset of the `released` record, byte, count, first seq), in order of offsets."""
+        lo, hi = KEY.pack(record), KEY.pack(record + 1)
+        entries = [e for layer in self._layers for e in layer.release.find(0, lo, hi)]
+        if not entries:
+            return []
+        found = {RELEASE.unpack(entry) for entry in entries}
+        return sorted((at, start, count, seq) for _, start, count, seq, at in found if at < self._upto)
+
+    def _endings(self, record: int) -> list[tuple[int, int, int]]:
+        """(index, offset of the `ended` record, state)."""
+        lo, hi = KEY.pack(record), KEY.pack(record + 1)
+        entries = [e for layer in self._layers for e in layer.ending.find(0, lo, hi)]
+        if not entries:
+            return []
+        found = {ENDING.unpack(entry) for entry in entries}
+        return sorted((index, at, state) for _, index, at, state in found if at < self._upto)
+
+
+def _overlaid(old: list[Span], new: list[Span], takes: Callable[[Span, Span], bool]) -> list[Span]:
+    """`old` with the spans of `new` in their places, wherever `takes` says so. Both are in order.
+
+    An ending keeps the seq that the message had.
+    """
+    result: list[Span] = []
+    place = 0
+    for under in old:
+        at = under.start
+        while place < len(new) and new[place].start < under.stop:
+            over = new[place]
+            start, stop = max(over.start, under.start), min(over.stop, under.stop)
+            if takes(under, over):
+                if at < start:
+                    result.append(_part(under, at, start))
+                part = _part(over, start, stop)
+                if not over.seq and over.by:
+                    part = part._replace(seq=_part(under, start, stop).seq)
+                result.append(part)
+                at = stop
+            if over.stop > under.stop:
+                break
+            place += 1
+        if at < under.stop:
+            result.append(_part(under, at, under.stop))
+    return result
+
+
+def _part(span: Span, start: int, stop: int) -> Span:
+    return Span(start, stop, span.seq and span.seq + start - span.start, span.state, span.by)

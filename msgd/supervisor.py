@@ -1,0 +1,528 @@
+"""The supervisor: one thread, one loop. It listens, accepts, forks, reaps, restarts, and tells systemd.
+
+It never touches a message and never waits for a disk, so whatever happens to the others it can act. Its
+loop selects on the signals' pipe, the listeners, connections that have not spoken yet (`lobby`) and the
+log process's channel. Nothing is accepted while there is no log process: clients wait in the kernel's
+queue, and a restarted log process finds them there.
+"""
+
+import os
+import random
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from msgd import __version__, control, indexing, journal, ledger, link, systemd
+from msgd.children import Backoff, Child, Children, Ended, Kind, Then
+from msgd.config import Config
+from msgd.dialling import NEVER_S, Course, Dialling
+from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError
+from msgd.lobby import TLS_HANDSHAKE, Guest, Lobby
+from msgd.log.page import SharedPage
+from msgd.log.reader import Reader
+from msgd.meeting import Node, node_with
+from msgd.signals import Signals
+from msgd.wire.ledger import (
+    TABLE,
+    DialFailed,
+    DialNow,
+    Introduce,
+    Peers,
+    Ping,
+    Plan,
+    Pong,
+    ReloadAsked,
+    Reloaded,
+    Settings,
+    Stop,
+)
+from msgd.wire.pipe import Pipe
+
+PING_S = 5.0  # how often the log process is asked when no watchdog asks for more
+STOP_S = 4.5  # all children get this long after SIGTERM; systemd waits longer
+STALL_TOLD_S = 5.0  # a sync that takes longer is an event
+CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Supervisor:
+    """The parent of all. `reload` reads the configuration again; `node` is who this is."""
+
+    def __init__(
+        self,
+        config: Config,
+        node: Node,
+        listeners: Callable[[], list[tuple[str, socket.socket]]],
+        notifier: systemd.Notifier,
+        reload: Callable[[], Config],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.node = node
+        self.notifier = notifier
+        self.children = Children()
+        self.page = SharedPage()
+        self.signals = Signals(CAUGHT)
+        self.reader = Reader(os.path.join(config.state, "log"), lambda: self.page.committed)
+        limits = config.limits
+        self.lobby = Lobby(
+            limits.unauthenticated, limits.per_source, limits.reserved_for_peers, limits.handshake_s
+        )
+        self.dialling = Dialling(random.random, limits.backoff_max_s)
+        self.log: Pipe | None = None  # the channel to the log process, once it is at work
+        self.exit_code: int | None = None
+        self.unlink_socket = False  # the control socket's file is ours, not systemd's
+        self.started_s = time.monotonic()
+        self._make_listeners = listeners
+        self._reload_config = reload
+        self._on_ready = on_ready
+        self._listeners: list[tuple[str, socket.socket]] = []
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.signals, selectors.EVENT_READ, self._take_signals)
+        self._log_backoff = Backoff(random.random, first_s=0.05, cap_s=5.0)
+        self._index_backoff = Backoff(random.random, first_s=0.5)
+        self._log_at_s = self._index_at_s = 0.0
+        self._retry_s: dict[int, float] = {}  # what a dial's refusal said about the next try
+        self._stopping_until_s: float | None = None
+        self._token = 0
+        self._answered = 0
+        self._ping_at_s = 0.0
+        self._stall_told = False
+        self._counts = (0, 0, 0)
+        self._told_status = ""
+
+    # --- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop; returns the exit code."""
+        try:
+            self._start_log()
+            while self.exit_code is None:
+                for key, _ in self._selector.select(self._timeout_s()):
+                    key.data()
+                self._do_timers()
+        finally:
+            self._end_all()
+        return self.exit_code
+
+    def _timeout_s(self) -> float:
+        due = [self._ping_at_s, self.dialling.next_s() if self.log else NEVER_S]
+        due.append(self.lobby.next_deadline_s() or NEVER_S)
+        if self._stopping_until_s is not None:
+            due.append(self._stopping_until_s)
+        if not self.children.of(Kind.LOG):
+            due.append(self._log_at_s)
+        elif not self.children.of(Kind.INDEX):
+            due.append(self._index_at_s)
+        return max(0.0, min(due) - time.monotonic())
+
+    def _do_timers(self) -> None:
+        now_s = time.monotonic()
+        if self._stopping_until_s is not None:
+            if not self.children.by_pid or now_s >= self._stopping_until_s:
+                self.exit_code = OK
+            return
+        if not self.children.of(Kind.LOG):
+            if now_s >= self._log_at_s:
+                self._start_log()
+        elif self.log is not None and not self.children.of(Kind.INDEX) and now_s >= self._index_at_s:
+            self._start_index()
+        if now_s >= self._ping_at_s:
+            self._ping(now_s)
+        for guest in self.lobby.late(now_s):
+            self._turn_out(guest)
+        if self.log is not None:
+            for course in list(self.dialling.due(now_s)):
+                self._dial(course, now_s)
+
+    # --- the log process --------------------------------------------------------------------------------
+
+    def _start_log(self) -> None:
+        mine, theirs = socket.socketpair()
+        config, page, identity = self.config, self.page, self.node.key.identity
+        self.children.spawn(
+            Kind.LOG, "", lambda: ledger.run(theirs, page, config, identity), [theirs.fileno()], mine
+        )
+        theirs.close()
+        self._selector.register(mine, selectors.EVENT_READ, self._hear_log)
+        self._starting = Pipe(mine, TABLE)
+        self._answered = self._token
+        self._ping_at_s = time.monotonic() + self._ping_every_s()
+
+    def _hear_log(self) -> None:
+        pipe = self._starting
+        frames = pipe.receive()
+        if frames is None:
+            self._selector.unregister(pipe.sock)  # its end follows as a signal
+            self._close_doors()
+            return
+        for frame, _ in frames:
+            match frame:
+                case Peers():
+                    self._learn(frame, pipe)
+                case Pong():
+                    self._answered = max(self._answered, frame.token)
+                    self._counts = (frame.connected, frame.queued, frame.held)
+                    self._tell_status()
+                case DialNow():
+                    self.dialling.ask(frame.peer, frame.eager, time.monotonic())
+                case DialFailed():
+                    self._note_failed(frame)
+                case ReloadAsked():
+                    self._say_log(Reloaded(frame.token, self._reload()))
+
+    def _learn(self, frame: Peers, pipe: Pipe) -> None:
+        now_s = time.monotonic()
+        for peer in frame.peers:
+            settings = self.config.peer.get(peer.name)
+            if settings is not None and settings.address is not None:
+                peer.address = str(settings.address)
+            self.dialling.learn(peer, now_s)
+            guest = self.lobby.by_pid(peer.link_pid) if peer.link_pid else None
+            if guest is not None:
+                self.lobby.known_sources.add(guest.source)
+                self.lobby.leave(guest)
+        if self.log is None:
+            self._open_doors(pipe)
+
+    def _say_log(self, frame: Any) -> None:
+        if self.log is not None:
+            try:
+                self.log.send(frame)
+            except OSError:
+                return  # it has just died: its end follows as a signal
+
+    def _open_doors(self, pipe: Pipe) -> None:
+        """The log process is at work: listen, and tell systemd at the first time."""
+        self.log = pipe
+        first = not self._listeners
+        if first:
+            try:
+                self._listeners = self._make_listeners()
+            except ConfigError as error:
+                journal.event("daemon.failed", reason=error.message, hint=error.hint)
+                self.notifier.failed(error.message)
+                raise
+        for name, sock in self._listeners:
+            accept = self._accept_control if name == "control" else self._accept_peer
+            self._selector.register(sock, selectors.EVENT_READ, lambda sock=sock, accept=accept: accept(sock))
+        self._start_index()
+        if first:
+            journal.event(
+                "daemon.started",
+                version=__version__,
+                name=self.node.name,
+                seconds=round(time.monotonic() - self.started_s, 3),
+            )
+            self.notifier.ready(self._status())
+            self._on_ready()
+
+    def _close_doors(self) -> None:
+        if self.log is None:
+            return
+        self.log = None
+        for _, sock in self._listeners:
+            self._selector.unregister(sock)
+
+    # --- other children ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _channel(self, kind: str) -> Iterator[tuple[socket.socket, Callable[[int], None]]]:
+        """A new child's end of a channel to the log process, and how to introduce it once its pid is known."""
+        mine, theirs = socket.socketpair()
+
+        def introduce(pid: int) -> None:
+            assert self.log is not None
+            try:
+                self.log.send_with_fd(Introduce(kind, pid), mine.fileno())
+            except OSError:
+                return  # the log process has just died; the child will see that, too
+
+        try:
+            yield theirs, introduce
+        finally:
+            mine.close()
+            theirs.close()
+
+    def _spawn(
+        self, kind: Kind, label: str, body: Callable[[socket.socket], int | None], keep: list[int], data: Any
+    ) -> Child | None:
+        name = {Kind.PEER: "link", Kind.CONTROL: "control", Kind.INDEX: "index"}[kind]
+        with self._channel(name) as (channel, introduce):
+            try:
+                child = self.children.spawn(kind, label, lambda: body(channel), [channel.fileno(), *keep], data)
+            except OSError as error:
+                journal.event("child.refused", title=f"{kind} {label}", reason=error.strerror)
+                return None
+            introduce(child.pid)
+            return child
+
+    def _start_index(self) -> None:
+        config, reader, page = self.config, self.reader, self.page
+        self._index_at_s = time.monotonic() + 1.0
+        self._spawn(
+            Kind.INDEX, "", lambda channel: indexing.run(channel, config, reader, page), [], None
+        )
+
+    def _accept_control(self, listener: socket.socket) -> None:
+        sock = _accept(listener)
+        if sock is None:
+            return
+        with sock:
+            uid = control.credentials(sock).uid
+            same = [c for c in self.children.of(Kind.CONTROL) if c.data == uid]
+            if len(same) >= self.config.limits.control_per_uid:
+                journal.event("control.refused", uid=uid, reason=f"{len(same)} connections already")
+                control.refuse_crowd(sock, len(same))
+                return
+            config, node, reader, page, started_s = (
+                self.config, self.node, self.reader, self.page, self.started_s
+            )
+            self._spawn(
+                Kind.CONTROL,
+                f"uid {uid}",
+                lambda channel: control.run(sock, channel, control.Place(config, node, reader, page, started_s)),
+                [sock.fileno()],
+                uid,
+            )
+
+    def _accept_peer(self, listener: socket.socket) -> None:
+        sock = _accept(listener)
+        if sock is None:
+            return
+        sock.setblocking(False)
+        guest, leaving = self.lobby.enter(sock, _address_of(sock), time.monotonic())
+        for other in leaving:
+            self._turn_out(other)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._first_bytes(guest))
+
+    def _first_bytes(self, guest: Guest) -> None:
+        """The guest has said something: a worker for what looks like TLS, the door for all else."""
+        assert guest.sock is not None
+        try:
+            first = guest.sock.recv(2, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        if first == TLS_HANDSHAKE[: len(first)] and len(first) == 1:
+            return  # the deadline decides
+        self._selector.unregister(guest.sock)
+        sock, guest.sock = guest.sock, None
+        with sock:
+            if first != TLS_HANDSHAKE or self.log is None:
+                self.lobby.leave(guest)
+                if first:
+                    journal.event("connection.refused", address=guest.address, reason="it does not speak TLS")
+                return
+            node, reader = self.node, self.reader
+            child = self._spawn(
+                Kind.PEER,
+                guest.address,
+                lambda channel: link.accept(node, sock, guest.address, channel, reader),
+                [sock.fileno()],
+                None,
+            )
+        if child is None:
+            self.lobby.leave(guest)
+        else:
+            guest.pid = child.pid
+
+    def _turn_out(self, guest: Guest) -> None:
+        """The guest has lost its place."""
+        if guest.sock is not None:
+            self._selector.unregister(guest.sock)
+            guest.sock.close()
+        elif guest.pid in self.children.by_pid:
+            os.kill(guest.pid, signal.SIGTERM)
+
+    def _dial(self, course: Course, now_s: float) -> None:
+        node, peer, reader = self.node, course.peer, self.reader
+        connect_s = self.dialling.connect_s(course, now_s)
+        child = self._spawn(
+            Kind.PEER,
+            peer.name,
+            lambda channel: link.dial(node, peer, connect_s, channel, reader),
+            [],
+            course,
+        )
+        if child is None:
+            self.dialling.ended(course, now_s, 0.0)
+        else:
+            course.pid = child.pid
+
+    def _note_failed(self, frame: DialFailed) -> None:
+        course = self.dialling.courses.get(frame.peer)
+        if course is not None:
+            course.reason = frame.reason
+            self._retry_s[frame.peer] = frame.retry_s
+
+    # --- ends -------------------------------------------------------------------------------------------
+
+    def _take_signals(self) -> None:
+        taken = self.signals.take()
+        if signal.SIGCHLD in taken:
+            for ended in self.children.reap():
+                self._child_ended(ended)
+        if taken & {signal.SIGTERM, signal.SIGINT} and self._stopping_until_s is None:
+            self._stop("SIGTERM" if signal.SIGTERM in taken else "SIGINT")
+        if signal.SIGHUP in taken and self._stopping_until_s is None:
+            self._reload()
+
+    def _child_ended(self, ended: Ended) -> None:
+        now_s = time.monotonic()
+        match ended.then:
+            case Then.END:
+                self._end_with(ended)
+            case Then.REPLACE_ALL:
+                self._log_ended(ended, now_s)
+            case Then.RESTART:
+                self._index_at_s = now_s + self._index_backoff.failed(now_s, ended.lived_s)
+            case Then.BACK_OFF:
+                self._link_ended(ended, now_s)
+            case Then.FORGET:
+                pass
+
+    def _end_with(self, ended: Ended) -> None:
+        """The log can not be used any more: msgd ends with it, and only a person starts it again."""
+        assert ended.code is not None
+        self.exit_code = ended.code
+        self.notifier.failed(f"the log process ended with {ended.code}", 5 if ended.code == EX_IOERR else 0)
+
+    def _log_ended(self, ended: Ended, now_s: float) -> None:
+        """Its channels are gone, so every other child ends by itself; links begin anew."""
+        self._close_doors()
+        ended.child.data.close()
+        if self._stopping_until_s is None:
+            self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
+        for course in self.dialling.courses.values():
+            course.peer.linked = False
+
+    def _link_ended(self, ended: Ended, now_s: float) -> None:
+        guest = self.lobby.by_pid(ended.child.pid)
+        if guest is not None:
+            self.lobby.leave(guest)
+        course = self.dialling.by_pid(ended.child.pid)
+        if course is None:
+            return
+        number = course.peer.number
+        self.dialling.ended(course, now_s, self._retry_s.pop(number, 0.0))
+        if not course.peer.linked:
+            wait_ns = int(min(course.next_s - now_s, 1e9) * 1e9)
+            self._say_log(Plan(number, time.monotonic_ns() + wait_ns, course.reason))
+
+    def _stop(self, reason: str) -> None:
+        """Orderly: nobody new, links say goodbye, the log commits, then everybody is gone."""
+        journal.event("daemon.stopping", reason=reason)
+        self.notifier.stopping("stopping")
+        self._stopping_until_s = time.monotonic() + STOP_S
+        self._say_log(Stop())
+        self._close_doors()
+        for guest in list(self.lobby.guests):
+            self._turn_out(guest)
+
+    def _end_all(self) -> None:
+        """Whoever is still there is killed and reaped: msgd leaves nobody behind."""
+        for child in list(self.children.by_pid.values()):
+            os.kill(child.pid, signal.SIGKILL)
+        for pid in list(self.children.by_pid):
+            os.waitpid(pid, 0)
+        for name, sock in self._listeners:
+            if name == "control" and self.unlink_socket:
+                _unlink(sock)
+            sock.close()
+        if self.exit_code is None:
+            self.exit_code = UNEXPECTED
+        journal.event("daemon.stopped", code=self.exit_code)
+
+    # --- reload, status, watchdog -----------------------------------------------------------------------
+
+    def _reload(self) -> str:
+        """Apply what may change while running; returns the error when the new configuration is wrong."""
+        self.notifier.reloading()
+        try:
+            config = self._reload_config()
+        except ConfigError as error:
+            journal.event("reload.refused", reason=error.message)
+            self.notifier.ready(self._status())
+            return f"{error.message} {error.hint}".strip()
+        self._apply(config)
+        journal.event("daemon.reloaded")
+        self.notifier.ready(self._status())
+        return ""
+
+    def _apply(self, config: Config) -> None:
+        self.config = config
+        journal.set_level(config.log_level)
+        limits = config.limits
+        lobby = self.lobby
+        lobby.places, lobby.per_source = limits.unauthenticated, limits.per_source
+        lobby.reserved, lobby.handshake_s = limits.reserved_for_peers, limits.handshake_s
+        self.dialling.backoff_max_s = limits.backoff_max_s
+        self.node = node_with(self.node, config)
+        self._say_log(Settings(config.log_level, limits.window_bytes, limits.window_batches))
+
+    def _ping_every_s(self) -> float:
+        watchdog_s = systemd.watchdog_s()
+        return min(PING_S, watchdog_s / 3) if watchdog_s else PING_S
+
+    def _ping(self, now_s: float) -> None:
+        """Feed the watchdog if the log process has answered, or is known to wait for the disk."""
+        self._ping_at_s = now_s + self._ping_every_s()
+        journal.tell_dropped()
+        since_ns = self.page.syncing_since_ns
+        stalled_s = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        if self._answered == self._token or 0 < stalled_s < self.config.limits.watchdog_stall_s:
+            self.notifier.watchdog()
+        else:
+            journal.event("watchdog.withheld", reason="the log process does not answer")
+        if stalled_s > STALL_TOLD_S and not self._stall_told:
+            self._stall_told = True
+            journal.event("sync.stalled", seconds=round(stalled_s, 1))
+            self.notifier.status(f"waiting for the disk since {stalled_s:.0f} s")
+        elif self._stall_told and not since_ns:
+            self._stall_told = False
+            journal.event("sync.resumed")
+        if self._answered == self._token:
+            self._token += 1
+            self._say_log(Ping(self._token))
+
+    def _status(self) -> str:
+        connected, queued, held = self._counts
+        text = f"{connected} of {len(self.dialling.courses)} peers connected, {queued} messages queued"
+        return text + (f", {held} held" if held else "")
+
+    def _tell_status(self) -> None:
+        text = self._status()
+        if text != self._told_status and self._stopping_until_s is None:
+            self._told_status = text
+            self.notifier.status(text)
+
+
+def _accept(listener: socket.socket) -> socket.socket | None:
+    """A new connection, or None: it has gone again, or there is no descriptor for it now."""
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        journal.event("connection.refused", address=str(listener.getsockname()), reason=error.strerror)
+        return None
+
+
+def _address_of(sock: socket.socket) -> tuple[str, int]:
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "0.0.0.0", 0  # gone already; the first read tells
+    return name[0], name[1]
+
+
+def _unlink(sock: socket.socket) -> None:
+    try:
+        os.unlink(sock.getsockname())
+    except OSError:
+        return  # somebody else's by now, or never there

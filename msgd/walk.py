@@ -1,0 +1,318 @@
+"""One pass over the history: the places that may fit, in order, and of each the messages that do.
+
+Cheapest first. The index gives places by peer and direction, zones of stored time leave out what cannot
+fit, ids and endings lead straight to the few places they name. Then the state, still without the log; then
+the record with its own time; its messages last, only if a filter looks into them.
+
+Damage and what is gone is told and passed over, so a pass always comes to its end.
+"""
+
+import heapq
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+import msgspec
+
+from msgd import model
+from msgd.layers import Layer
+from msgd.log.ahead import Ahead
+from msgd.log.errors import Damaged
+from msgd.log.harvest import decode_ended
+from msgd.log.index import ENDING, KEY, LANES, NUMBERED, PLACE, RECEIVED, WAITING, Location
+from msgd.log.reader import Reader
+from msgd.log.record import Header, Kind, Record, decode_ranges
+from msgd.rows import Filter
+from msgd.states import Place, Span, States
+from msgd.wire.codec import Message, decode_payload
+
+ANY_TIME = 1 << 62  # ns: later than any clock of ours
+FEW_IDS = 1000  # an id's beginning that finds more is looked for in all places
+ENDINGS = (model.REJECTED, model.EXPIRED, model.CANCELLED)
+PLACES = (Kind.OUT, Kind.IN, Kind.HELD)
+OUTCOMES = 256  # records of receipts and endings kept in mind
+
+Match = tuple[Place, list[tuple[int, Span]]]  # a place, and of it the indexes that fit, upwards
+_decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+class Records:
+    """The records that a query opens: the last one with its messages, and what receipts and endings say."""
+
+    def __init__(self, reader: Reader, committed: Callable[[], int]) -> None:
+        self._reader = reader
+        self._ahead = Ahead(reader, committed)
+        self._record: Record | None = None
+        self._messages: list[Message] | None = None
+        self._starts: list[int] | None = None
+        self._outcomes: dict[int, tuple[str | None, int | None]] = {}
+
+    def record(self, offset: int) -> Record:
+        """The record at this log offset. Raises Damaged, LookupError."""
+        if self._record is None or self._record.offset != offset:
+            self._record = self._ahead.record(offset)
+            self._messages = self._starts = None
+        return self._record
+
+    def messages(self, offset: int) -> list[Message]:
+        """Its messages. Raises Damaged, LookupError."""
+        record = self.record(offset)
+        if self._messages is None:
+            try:
+                self._messages = decode_payload(record.payload, record.count)
+            except msgspec.MsgspecError as error:
+                raise self._no_messages(offset, error) from error
+        return self._messages
+
+    def first_index(self, offset: int, byte: int) -> int:
+        """Which of its messages begins at this byte of its payload. Raises Damaged, LookupError."""
+        record = self.record(offset)
+        if self._starts is None:
+            try:
+                raws = _decode_raw(b"\xdd" + record.count.to_bytes(4, "big") + record.payload)
+            except msgspec.MsgspecError as error:
+                raise self._no_messages(offset, error) from error
+            self._starts = list(accumulate((memoryview(raw).nbytes for raw in raws), initial=0))
+        return bisect_left(self._starts, byte)
+
+    def outcome(self, offset: int) -> tuple[str | None, int | None]:
+        """The reason that an ending gives, or the clock that a receipt tells. Raises Damaged, LookupError."""
+        found = self._outcomes.get(offset)
+        if found is None:
+            record = self._reader.record(offset)
+            is_receipt = record.kind == Kind.RECEIPT
+            found = (None, record.aux) if is_receipt else (decode_ended(record.payload).reason, None)
+            if len(self._outcomes) >= OUTCOMES:
+                self._outcomes.clear()
+            self._outcomes[offset] = found
+        return found
+
+    def _no_messages(self, offset: int, error: Exception) -> Damaged:
+        return Damaged(self._reader.directory, offset, f"the payload is no messages: {error}")
+
+
+class Walk:
+    """One query's view of the log before `upto`. Methods raise sqlite3.Error where an index is damaged."""
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        upto: int,
+        reader: Reader,
+        is_held: Callable[[int], bool],
+        on_damage: Callable[[Damaged], None],
+    ) -> None:
+        self.records = Records(reader, lambda: upto)
+        self.states = States([layer.index for layer in layers], upto, self.records.first_index, is_held)
+        self._layers = layers
+        self._upto = upto
+        self._reader = reader
+        self._on_damage = on_damage
+
+    # --- messages that fit ------------------------------------------------------------------------------
+
+    def matches(self, wanted: Filter, lo: Location, hi: Location, reverse: bool) -> Iterator[Match]:
+        """The places with messages that fit in [lo, hi), in order or the opposite one; no list is empty."""
+        fits = _content_test(wanted)
+        for place in self._places(wanted, lo[0], min(hi[0] + 1, self._upto), reverse):
+            try:
+                chosen = self._chosen(place, wanted, lo, hi)
+                if chosen and fits is not None:
+                    messages = self.records.messages(place.offset)
+                    chosen = [pair for pair in chosen if fits(messages[pair[0]])]
+            except Damaged as damaged:
+                self._on_damage(damaged)
+                continue
+            except LookupError:
+                continue  # vacuumed meanwhile
+            if chosen:
+                yield place, chosen
+
+    def start_of_last(self, wanted: Filter, lo: Location, hi: Location, lines: int) -> Location:
+        """Where the last `lines` messages that fit begin; `lo` if there are fewer."""
+        for place, chosen in self.matches(wanted, lo, hi, reverse=True):
+            if len(chosen) >= lines:
+                return place.offset, chosen[-lines][0]
+            lines -= len(chosen)
+        return lo
+
+    def _chosen(self, place: Place, wanted: Filter, lo: Location, hi: Location) -> list[tuple[int, Span]]:
+        spans = self.states.of(place)
+        if wanted.state is not None:
+            spans = [span for span in spans if span.state == wanted.state]
+        if not spans or not self._fits_time(place, wanted):
+            return []
+        first = lo[1] if place.offset == lo[0] else 0
+        stop = hi[1] if place.offset == hi[0] else place.count
+        return [(i, span) for span in spans for i in range(max(first, span.start), min(stop, span.stop))]
+
+    def _fits_time(self, place: Place, wanted: Filter) -> bool:
+        if wanted.since_ns is None and wanted.until_ns is None:
+            return True
+        wall_ns = self.records.record(place.offset).wall_ns
+        return (wanted.since_ns is None or wanted.since_ns <= wall_ns) and (
+            wanted.until_ns is None or wall_ns <= wanted.until_ns
+        )
+
+    # --- places that may hold some ----------------------------------------------------------------------
+
+    def _places(self, wanted: Filter, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+        """Places from log offset `lo` on, before `hi`."""
+        lo = max(lo, self._reader.first)
+        lanes = _lanes(wanted)
+        if wanted.id is not None:
+            found = self.find(wanted.id, FEW_IDS + 1)
+            if len(found) <= FEW_IDS:
+                offsets = sorted({o for o, _ in found if lo <= o < hi}, reverse=reverse)
+                return self._named(offsets, wanted, lanes)
+        if wanted.state in ENDINGS:
+            return self._named(self._ended(lo, hi, reverse), wanted, lanes)
+        return self._listed(wanted, lanes, lo, hi, reverse)
+
+    def _listed(self, wanted: Filter, lanes: set[int], lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+        """Places that the index lists for the peer, direction and time."""
+        for layer in reversed(self._layers) if reverse else self._layers:
+            groups = layer.index.lanes(wanted.peer, lanes)
+            for start, stop in _windows(layer, wanted, reverse):
+                start, stop = max(start, layer.lo, lo), min(stop, layer.hi, hi)
+                scans = [_lane_places(layer, group, start, stop, reverse) for group in groups]
+                yield from scans[0] if len(scans) == 1 else heapq.merge(*scans, reverse=reverse)
+
+    def _ended(self, lo: int, hi: int, reverse: bool) -> Iterator[int]:
+        """The offsets of places that endings name."""
+        tables = [layer.index.ending for layer in self._layers]
+        scans = [(t.scan_back if reverse else t.scan)(0, KEY.pack(lo), KEY.pack(hi)) for t in tables]
+        before = -1
+        for entry in heapq.merge(*scans, reverse=reverse):
+            offset = ENDING.unpack(entry)[0]
+            if offset != before:
+                before = offset
+                yield offset
+
+    def _named(self, offsets: Iterable[int], wanted: Filter, lanes: set[int]) -> Iterator[Place]:
+        """The places at these offsets, if the peer and the direction are asked for."""
+        for offset in offsets:
+            try:
+                place = place_of(self.records.record(offset))
+            except Damaged as damaged:
+                self._on_damage(damaged)
+                continue
+            except LookupError:
+                continue
+            if (
+                wanted.peer in (None, place.peer)
+                and (RECEIVED if place.kind == Kind.IN else NUMBERED) in lanes
+            ):
+                yield place
+
+    # --- single ones ------------------------------------------------------------------------------------
+
+    def find(self, prefix: str, limit: int) -> list[Location]:
+        """Where messages stand whose id begins with these digits, at most `limit`, in no order."""
+        found: list[Location] = []
+        first, indexed = self._reader.first, 0
+        for layer in self._layers:
+            if layer.index.inode:
+                indexed = layer.hi
+                for _, location in layer.index.ids(prefix):
+                    if first <= location[0] < layer.hi:
+                        found.append(location)
+                    if len(found) >= limit:
+                        return found
+        for location in self._look_for(prefix, indexed):
+            found.append(location)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _look_for(self, prefix: str, start: int) -> Iterator[Location]:
+        """The same in the log itself from `start` on."""
+        part = bytes.fromhex(prefix[: len(prefix) & ~1])
+        for header in self._reader.headers(start, self._upto, on_damage=self._on_damage):
+            if header.kind not in PLACES:
+                continue
+            try:
+                if part not in self._reader.payload(header):
+                    continue
+                messages = self.records.messages(header.offset)
+            except Damaged as damaged:
+                self._on_damage(damaged)
+                continue
+            for index, message in enumerate(messages):
+                if message.id.hex().startswith(prefix):
+                    yield header.offset, index
+
+    def numbered(self, peer: int, direction: int, seq: int) -> Location | None:
+        """Where the message stands that got this seq. Raises Damaged, LookupError."""
+        group = peer * LANES + (RECEIVED if direction == model.IN else NUMBERED)
+        for layer in self._layers:
+            found = layer.index.numbered(group, seq)
+            if found is None or found[0] >= self._upto:
+                continue
+            offset, _, kind, first_seq = found
+            if kind != Kind.RELEASED:
+                return offset, seq - first_seq
+            return self._released(self._reader.record(offset), seq - first_seq)
+        return None
+
+    def _released(self, record: Record, index: int) -> Location | None:
+        for offset, start, _, count in decode_ranges(record.payload):
+            if index < count:
+                return offset, self.records.first_index(offset, start) + index
+            index -= count
+        return None
+
+
+def place_of(header: Header | Record) -> Place:
+    """The place that a record is. Raises LookupError if messages do not first stand in it."""
+    if header.kind not in PLACES:
+        raise LookupError(f"no message stands at log offset {header.offset}")
+    return Place(header.offset, header.count, header.kind, header.first_seq, header.peer)
+
+
+def _lanes(wanted: Filter) -> set[int]:
+    """The lanes in which something may fit."""
+    lanes = {NUMBERED, RECEIVED, WAITING}
+    if wanted.direction is not None:
+        lanes &= {RECEIVED} if wanted.direction == model.IN else {NUMBERED, WAITING}
+    if wanted.state is not None:
+        lanes &= {RECEIVED} if wanted.state == model.RECEIVED else {NUMBERED, WAITING}
+    return lanes
+
+
+def _windows(layer: Layer, wanted: Filter, reverse: bool) -> list[tuple[int, int]]:
+    """The stretches of a layer where the stored time may fit."""
+    if wanted.since_ns is None and wanted.until_ns is None:
+        return [(layer.lo, layer.hi)]
+    since = -ANY_TIME if wanted.since_ns is None else max(wanted.since_ns, -ANY_TIME)
+    until = ANY_TIME if wanted.until_ns is None else min(wanted.until_ns, ANY_TIME)
+    found = layer.index.windows(since, until)
+    return found[::-1] if reverse else found
+
+
+def _lane_places(layer: Layer, group: int, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+    table, peer = layer.index.place, group // LANES
+    scan = table.scan_back if reverse else table.scan
+    for entry in scan(group, KEY.pack(lo), KEY.pack(max(lo, hi))):
+        offset, count, kind, first_seq = PLACE.unpack(entry)
+        if kind != Kind.RELEASED:
+            yield Place(offset, count, kind, first_seq, peer)
+
+
+def _content_test(wanted: Filter) -> Callable[[Message], bool] | None:
+    """Whether a message fits by what is in it; None when nothing of that is asked."""
+    tests: list[Callable[[Message], bool]] = []
+    if wanted.id is not None:
+        prefix = wanted.id
+        tests.append(lambda message: message.id.hex().startswith(prefix))
+    if wanted.kind is not None:
+        tests.append(lambda message: message.kind == wanted.kind)
+    if wanted.user is not None:
+        tests.append(lambda message: message.user == wanted.user)
+    if wanted.grep is not None:
+        search = re.compile(wanted.grep).search
+        tests.append(lambda message: search(message.body.decode("utf-8", "replace")) is not None)
+    if not tests:
+        return None
+    return tests[0] if len(tests) == 1 else lambda message: all(test(message) for test in tests)
