@@ -1,0 +1,72 @@
+"""The verbs that ask: `show`, `why`, `queue`, `status`, `peer ls`. They change nothing."""
+
+from msgctl import messages, tables
+from msgctl.client import Client
+from msgctl.grammar import Args
+from msgctl.output import Screen, field
+from msgctl.send import plain
+
+
+def show(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """One message; with `-o cat` its body, byte for byte."""
+    message = client.call("Show", id=plain(args.words[0]))["message"]
+    if form == "cat" and not screen.terminal:
+        screen.write_bytes(messages.body(message))
+    else:
+        messages.writer(screen, form)([message])
+    return 0
+
+
+def why(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """The life of one message."""
+    answer = client.call("Why", id=plain(args.words[0]))
+    if form == "json":
+        screen.json({**answer, "message": messages.as_json(answer["message"])})
+        return 0
+    screen.write(messages.short(screen, answer["message"]))
+    for event in answer["life"]:
+        ns = event["at_ns"]
+        when = f"{screen.clock(ns, '%b %d %H:%M:%S')}.{ns // 1_000_000 % 1000:03d}"
+        screen.write(f"    {when}  {field(event['what']):<10} {field(event['detail'])}".rstrip() + "\n")
+    screen.write(f"    {screen.paint('bold', 'next:')} {field(answer['next'])}\n")
+    return 0
+
+
+def queue(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """What waits, in the order of sending."""
+    peer = args.word(0)
+    first = True
+    for answer in client.stream("Queue", peer=None if peer is None else plain(peer)):
+        waiting = answer.get("messages") or []
+        if form == "json":
+            screen.write("".join([screen.json_text(one) + "\n" for one in waiting]))
+        elif waiting:
+            tables.queue(screen, waiting, heads=first)
+            first = False
+    if first and form != "json":
+        screen.write("nothing waits\n")
+    return 0
+
+
+def status(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """This node and its peers."""
+    answer = client.call("Status")
+    if form == "json":
+        for one in (answer["node"], *answer["peers"]):
+            screen.json(one)
+    else:
+        tables.status(screen, answer["node"], answer["peers"])
+    return 0
+
+
+def peer_ls(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """All peers."""
+    peers = client.call("Peers")["peers"]
+    if form == "json":
+        for one in peers:
+            screen.json(one)
+    elif peers:
+        tables.peers(screen, peers)
+    else:
+        screen.write("no peers\n")
+    return 0

@@ -1,0 +1,70 @@
+"""The verbs that change something at once: `cancel`, `retry`, `reload`, `peer add|rm|rename`."""
+
+from msgctl import receipts
+from msgctl.client import Client
+from msgctl.grammar import Args
+from msgctl.output import Screen, field, span
+from msgctl.send import plain
+from msgd.errors import UsageError
+from msgd.wire.varlink import Json
+
+
+def cancel(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """End a message that is not released yet. A refusal is an error of the daemon (TooLate, 6)."""
+    receipt = client.call("Cancel", id=plain(args.words[0]))["receipt"]
+    text = f"{receipt['id']} {receipts.line(screen, receipt)}"
+    return _say(screen, form, receipts.as_json(receipt), text)
+
+
+def retry(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Try to reach a peer now."""
+    peer = plain(args.words[0])
+    wait_s = client.call("Retry", peer=peer)["next_try_s"]
+    when = "now" if wait_s < 0.5 else f"in {span(round(wait_s))}"
+    return _say(screen, form, {"peer": peer, "next_try_s": wait_s}, f"{field(peer)}: next try {when}")
+
+
+def reload(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Read the configuration again; back when it is in force."""
+    client.call("Reload")
+    return 0
+
+
+def peer_add(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Pair with a known identity."""
+    key = args.get("key")
+    if key is None:
+        raise UsageError("peer add needs --key IDENTITY", "`msgctl status` there shows its identity")
+    address = args.word(1)
+    answer = client.call(
+        "PeerAdd",
+        name=plain(args.words[0]),
+        address=None if address is None else plain(address),
+        key=plain(key),
+    )
+    peer = answer["peer"]
+    what = "is a peer now" if answer["changed"] else "was a peer already"
+    return _say(screen, form, {**peer, "changed": answer["changed"]}, f"{field(peer['name'])} {what}")
+
+
+def peer_rm(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Give up a peer."""
+    name = plain(args.words[0])
+    count = client.call("PeerRemove", peer=name)["cancelled"]
+    text = f"{field(name)} is no peer any more" + (f"; {count} messages to it are cancelled" if count else "")
+    return _say(screen, form, {"peer": name, "cancelled": count}, text)
+
+
+def peer_rename(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Another name for a peer."""
+    old, new = plain(args.words[0]), plain(args.words[1])
+    peer = client.call("PeerRename", peer=old, name=new)["peer"]
+    return _say(screen, form, peer, f"{field(old)} is called {field(peer['name'])} now")
+
+
+def _say(screen: Screen, form: str, value: Json, text: str) -> int:
+    if form == "json":
+        screen.json(value)
+    else:
+        screen.write(text + "\n")
+    return 0

@@ -1,0 +1,286 @@
+"""The one way to the daemon: a varlink connection over its Unix socket, blocking, every wait bounded.
+
+- One `Client` is one connection. `call` takes one answer, `stream` many; `pipeline.send_many` keeps several
+  calls under way.
+- Message ids are made here. If the connection breaks between a send and its answer, the client connects
+  once more and asks for the id: found means kept. A send with a key is simply made again, since a key
+  is kept once, ever. What stays unknown is told as `Uncertain`, never as a refusal.
+- Errors are those of `msgd.errors`, by the names that the control socket carries.
+
+On msgctl's fast path, so `_socket`, the C part of `socket`: the rest would import selectors and enum (7 ms).
+"""
+
+import _socket
+import os
+import time
+from _collections_abc import Iterator  # `collections.abc` would import all of `collections`
+from binascii import b2a_base64
+
+from msgd import errors, model
+from msgd.wire import varlink
+from msgd.wire.varlink import Json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 130.0  # msgd bears a disk that stalls for 120 s
+MAX_PATH_BYTES = 107  # sockaddr_un.sun_path less its NUL
+ERROR_PREFIX = errors.INTERFACE + "."
+
+
+class Lost(errors.Unreachable):
+    """The connection broke, or no answer came in time, after a call was made."""
+
+
+class Client:
+    """One connection to msgd. Not safe to share between threads."""
+
+    def __init__(self, path: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Connect. Raises Unreachable. `timeout_s`: how long to wait for an answer."""
+        self.path = path
+        self.timeout_s = timeout_s
+        self._splitter = varlink.Splitter(varlink.MAX_REPLY_BYTES)
+        self.sock = _connect(path)
+
+    def call(self, method: str, *, timeout_s: float | None = None, **parameters: "Any") -> Json:
+        """The answer to one call. `method` without a dot is one of org.msgd.Control.
+
+        Raises the error that the daemon gives, or Unreachable when it is lost.
+        """
+        self._write(varlink.call(full_name(method), parameters))
+        return self._answer(self._deadline(timeout_s)).parameters
+
+    def stream(
+        self, method: str, *, timeout_s: float | None = None, endless: bool = False, **parameters: "Any"
+    ) -> Iterator[Json]:
+        """The answers to one call with `more`. `endless`: wait for the next one as long as it takes."""
+        self._write(varlink.call(full_name(method), parameters, more=True))
+        while True:
+            reply = self._answer(None if endless else self._deadline(timeout_s))
+            yield reply.parameters
+            if not reply.continues:
+                return
+
+    def send(
+        self,
+        peer: str,
+        body: str | bytes,
+        *,
+        wait: str = "queued",
+        timeout_s: float = 3.0,
+        kind: str | None = None,
+        headers: dict[str, str] | None = None,
+        ttl_ms: int | None = None,
+        key: str | None = None,
+        id: str | None = None,
+    ) -> Json:
+        """Send one message; its receipt as soon as it is queued or, with `wait="stored"`, when it is stored,
+        has ended otherwise, or `timeout_s` is over.
+
+        Raises Uncertain when the daemon is lost and it cannot be found out whether the message was kept.
+        """
+        if id is None and key is None:  # the id of a message with a key is made from the key, by the daemon
+            id = new_id()
+        message = {"id": id, "kind": kind, "headers": headers or None, **body_fields(body)}
+        parameters: Json = {
+            "peer": peer,
+            "message": {name: value for name, value in message.items() if value is not None},
+            "ttl_ms": ttl_ms,
+            "key": key,
+            "wait": wait,
+            "timeout_ms": round(timeout_s * 1000) if wait == "stored" else None,
+        }
+        try:
+            return self._send(parameters, wait, timeout_s)
+        except Lost as exc:
+            return self._find_out(parameters, exc)
+
+    def _send(self, parameters: Json, wait: str, timeout_s: float) -> Json:
+        """The last receipt that came. A connection that breaks after the first one takes nothing back."""
+        more = wait == "stored"
+        receipt: Json | None = None
+        try:
+            self._write(varlink.call(full_name("Send"), parameters, more=more))
+            deadline_s = self._deadline(timeout_s + self.timeout_s if more else None)
+            while True:
+                reply = self._answer(deadline_s)
+                receipt = reply.parameters["receipt"]
+                if not reply.continues:
+                    return receipt
+        except Lost:
+            if receipt is None:
+                raise
+            return receipt
+        except KeyboardInterrupt as exc:
+            exc.receipt = receipt  # type: ignore[attr-defined]  # what is known is still told
+            raise
+
+    def _find_out(self, parameters: Json, lost: Lost) -> Json:
+        """Whether a message was kept whose send had no answer."""
+        id, key = parameters["message"].get("id"), parameters["key"]
+        try:
+            with Client(self.path, timeout_s=self.timeout_s) as other:
+                if key is not None:
+                    return other._send({**parameters, "wait": "queued", "timeout_ms": None}, "queued", 0)
+                return receipt_of(other.call("Show", id=id)["message"])
+        except (errors.Unreachable, errors.UnknownMessage):
+            again = f"send it again with --id {key}" if key else f"ask later with `msgctl show {id}`"
+            raise errors.Uncertain(
+                f"{lost.message} before it answered: unknown whether the message was kept",
+                f"{again}; a send with --id KEY may be repeated at any time",
+            ) from lost
+
+    def close(self) -> None:
+        """Close the connection; streams end with it."""
+        self.sock.close()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    # --- bytes ------------------------------------------------------------------------------------------
+
+    def _deadline(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+
+    def _write(self, frame: bytes) -> None:
+        self.sock.settimeout(self.timeout_s)
+        try:
+            self.sock.sendall(frame)
+        except ConnectionError:
+            pass  # msgd may have said why before it closed: reading finds out
+        except OSError as exc:
+            raise lost(exc) from exc
+
+    def _answer(self, deadline_s: float | None) -> varlink.Reply:
+        while (reply := self.next_reply()) is None:
+            self.sock.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
+            try:
+                data = self.sock.recv(varlink.READ_BYTES)
+            except OSError as exc:
+                raise lost(exc) from exc
+            self.feed(data)
+        if reply.error:
+            raise error_of(reply)
+        return reply
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the socket. Raises Lost at its end."""
+        if not data:
+            raise lost(None)
+        self._splitter.feed(data)
+
+    def next_reply(self) -> varlink.Reply | None:
+        """The next reply that has arrived whole, errors included; None: not enough yet."""
+        try:
+            frame = self._splitter.next()
+            return None if frame is None else varlink.parse_reply(frame)
+        except varlink.FrameError as exc:
+            raise errors.MsgdError(f"what answers is not msgd: {exc}") from exc
+
+
+connect = Client
+
+
+def _connect(path: str) -> _socket.socket:
+    raw = os.fsencode(path)
+    if len(raw) > MAX_PATH_BYTES:
+        raise errors.UsageError(
+            f"the path of the control socket has {len(raw)} bytes, but at most {MAX_PATH_BYTES} fit: {path}"
+        )
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    sock.settimeout(CONNECT_TIMEOUT_S)
+    try:
+        sock.connect(raw)
+    except OSError as exc:
+        sock.close()
+        raise _unreachable(path, exc) from exc
+    return sock
+
+
+def _unreachable(path: str, exc: OSError) -> errors.MsgdError:
+    if isinstance(exc, PermissionError):
+        return errors.Unreachable(
+            f"you may not open the control socket {path}", "ask an administrator to add you to the group msgd"
+        )
+    if isinstance(exc, TimeoutError | BlockingIOError):
+        return errors.Unreachable(f"msgd does not take the connection to {path}", "see `journalctl -u msgd`")
+    what = "there is no such socket" if isinstance(exc, FileNotFoundError) else os.strerror(exc.errno or 0)
+    fix = "`msgctl lab up`" if _is_lab(path) else "`systemctl start msgd` or `msgctl lab up`"
+    return errors.Unreachable(f"msgd is not running: {path}: {what}", f"start it with {fix}")
+
+
+def _is_lab(path: str) -> bool:
+    return os.path.exists(os.path.join(os.path.dirname(path), "msgd.out"))
+
+
+def lost(exc: OSError | None) -> Lost:
+    """The error of a connection that ended or that gives no answer."""
+    if isinstance(exc, TimeoutError):
+        return Lost("msgd did not answer in time", "see `journalctl -u msgd`")
+    return Lost("msgd closed the connection", "see `journalctl -u msgd`")
+
+
+def error_of(reply: varlink.Reply) -> errors.MsgdError:
+    """The error that a reply carries, as the exception of that name."""
+    known = errors.BY_NAME.get(reply.error.removeprefix(ERROR_PREFIX))
+    given = reply.parameters
+    if known is not None and reply.error.startswith(ERROR_PREFIX):
+        return known(str(given.get("message") or reply.error), str(given.get("hint") or ""))
+    if reply.error == varlink.SERVICE + ".InvalidParameter":
+        return errors.UsageError(f"msgd does not take the parameter {given.get('parameter')!r}")
+    if reply.error in (varlink.SERVICE + ".MethodNotFound", varlink.SERVICE + ".InterfaceNotFound"):
+        return errors.MsgdError(
+            f"this msgd does not know {given.get('method') or given.get('interface')}",
+            "it may be older than msgctl",
+        )
+    return errors.MsgdError(f"{reply.error} {varlink.dump_text(given) if given else ''}".rstrip())
+
+
+def full_name(method: str) -> str:
+    """A method's name with its interface."""
+    return method if "." in method else ERROR_PREFIX + method
+
+
+def new_id() -> str:
+    """A fresh message id."""
+    return model.id_text(model.uuid7(time.time_ns() // 1_000_000, os.urandom(10)))
+
+
+def new_ids(count: int) -> list[str]:
+    """`count` fresh message ids, for one call of the kernel."""
+    now_ms, random = time.time_ns() // 1_000_000, os.urandom(10 * count)
+    return [model.id_text(model.uuid7(now_ms, random[at : at + 10])) for at in range(0, 10 * count, 10)]
+
+
+def body_fields(body: str | bytes) -> dict[str, str]:
+    """A body as `text` where it is UTF-8, else as `data`; also where escapes would make it long."""
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogateescape")  # what Python made of bytes in an argument
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is None or (len(body) > 65536 and len(varlink.quote(text)) > 2 * len(body)):
+        return {"data": b2a_base64(body, newline=False).decode()}
+    return {"text": text}
+
+
+def receipt_of(message: Json) -> Json:
+    """A receipt of what the log says about a message that was sent before."""
+    same = ("id", "peer", "state", "reason", "seq", "stored_at_ns", "receipt_at_ns")
+    queued_ns = message["stored_at_ns"]  # of an outgoing message: when this node had it on disk
+    return {
+        **{name: message.get(name) for name in same},
+        "queued_at_ns": queued_ns,
+        "elapsed_ms": 0.0,
+        "next_try_s": None,
+        "duplicate": True,
+    }
