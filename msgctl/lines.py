@@ -168,9 +168,10 @@ class _Lines:
             first = answer.get("first_seq")
             names = ("state", "reason", "stored_at_ns", "receipt_at_ns", "next_try_s")
             common = {"peer": self._order.peer, **{name: answer.get(name) for name in names}}
-            for at, id in enumerate(ids):
-                seq = None if first is None else first + at
-                self._screen.json(receipts.as_json({"id": id, "seq": seq, **common}))
+            rest = self._screen.json_text(receipts.as_json(common))[1:]
+            seqs = ["null"] * len(ids) if first is None else range(first, first + len(ids))
+            rows = [f'{{"id":"{id}","seq":{seq},{rest}\n' for id, seq in zip(ids, seqs, strict=True)]
+            self._screen.write("".join(rows))
         else:
             line = receipts.line(self._screen, {"peer": self._order.peer, **answer})
             self._screen.write("".join([f"{id} {line}\n" for id in ids]))

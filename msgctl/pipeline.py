@@ -59,7 +59,11 @@ class Call:
         """The call that sends these bodies, and what to remember of it."""
         ids = new_ids(len(bodies))
         tail = f',"headers":{varlink.dump_text(self._headers)}}}' if self._headers else "}"
-        messages = [f'{{"id":"{ids[at]}",{_fields(body)}{tail}' for at, body in enumerate(bodies)]
+        if type(bodies[0]) is str and len(bodies[0]) <= BATCH_BYTES:
+            quote = varlink.quote  # the usual way: no call for a line but this one
+            messages = [f'{{"id":"{ids[at]}","text":{quote(body)}{tail}' for at, body in enumerate(bodies)]
+        else:
+            messages = [f'{{"id":"{ids[at]}",{_fields(body)}{tail}' for at, body in enumerate(bodies)]
         single = len(bodies) == 1
         text = self._text(single, ",".join(messages) if single else f"[{','.join(messages)}]")
         return text.encode() + b"\0", Batch(ids, single)
@@ -79,8 +83,6 @@ class Call:
 
 def _fields(body: str | bytes) -> str:
     """A body's members of the message, as JSON without braces."""
-    if isinstance(body, str) and len(body) < BATCH_BYTES // 4:
-        return f'"text":{varlink.quote(body)}'
     return varlink.dump_text(body_fields(body))[1:-1]
 
 

@@ -45,7 +45,7 @@ class PidFile:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)  # the daemon's working directory is another
         self.fd = -1
         self.stale_pid = ""
 
@@ -58,11 +58,12 @@ class PidFile:
                 self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 flock(self.fd, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            pid = self._content() or "unknown"
+            pid = self._content()
             self.close()
+            state = f"running as process {pid}" if pid else "starting"
             raise ConfigError(
-                f"msgd is already running as process {pid}, says {self.path}",
-                f"End it with `kill {pid}`, or give this one its own --config and --pid-file.",
+                f"msgd is already {state}, says {self.path}",
+                "End that one first, or give this one a configuration of its own.",
             ) from None
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be used as pid file: {error.strerror}") from error
@@ -133,7 +134,7 @@ def detach(pid_file: PidFile, log_file: str, keep_fds: Iterable[int] = ()) -> Ba
     `pid_file` has been acquired; `keep_fds` are the descriptors that must stay open. Set the journal up
     after this, since all others are closed. The daemon removes the pid file when it ends by `sys.exit`.
     """
-    open_standard_fds()
+    log_file = os.path.abspath(log_file)
     log = _open_log(log_file)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
@@ -177,7 +178,10 @@ def _wait(pid: int, fd: int, log_file: str) -> NoReturn:
 
 
 def open_standard_fds() -> None:
-    """Give 0, 1 and 2 to the null device where the caller closed them, so that no file of ours gets them."""
+    """Give 0, 1 and 2 to the null device where the caller closed them, so that no file of ours gets them.
+
+    The first thing that the program does.
+    """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)

@@ -148,6 +148,8 @@ class Control:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(channel, select.POLLIN)
+        self._ledger_poll = select.poll()
+        self._ledger_poll.register(channel, select.POLLIN)
 
     # --- the loop ---------------------------------------------------------------------------------------
 
@@ -315,6 +317,7 @@ class Control:
         """Say something and wait for the answer. Raises the error that the log process names."""
         self.tell(frame)
         while frame.token not in self._answers:
+            self._ledger_poll.poll()
             self._hear_ledger()
         answer = self._answers.pop(frame.token)
         if isinstance(answer, Refused):
@@ -345,9 +348,6 @@ class Control:
                 self._answers[frame.token] = frame
 
     def _receive(self) -> list[Any]:
-        poll = select.poll()
-        poll.register(self.pipe.sock, select.POLLIN)
-        poll.poll()
         frames = self.pipe.receive()
         if frames is None:
             self.submitting.lose(self._lost())

@@ -34,7 +34,9 @@ class Event(NamedTuple):
 EVENTS = {
     "daemon.started": Event("dc181007a95b57a5835e68d106907c9a", INFO, "msgd {version} is ready as {name}"),
     "daemon.stopping": Event("69b81d2af3c45b12b1d641248535a61a", INFO, "msgd is stopping: {reason}"),
-    "daemon.stopped": Event("cbeda82478da537591c4118b7d9755f2", INFO, "msgd has stopped"),
+    "daemon.stopped": Event(
+        "cbeda82478da537591c4118b7d9755f2", INFO, "msgd has stopped with exit code {code}"
+    ),
     "daemon.failed": Event("e99ba18e32df5e529e0961b07cbcf11c", ERROR, "msgd ends: {reason}"),
     "daemon.reloaded": Event("0aea0c22669d543cac8fbf54f1a2383c", INFO, "configuration applied"),
     "reload.refused": Event(
@@ -98,9 +100,7 @@ EVENTS = {
     "sync.stalled": Event(
         "6589cca91fc25aa1bc73eaf008d8bda8", WARNING, "the disk has not answered for {seconds} s"
     ),
-    "sync.resumed": Event(
-        "8df1d937cb9b53f79c41d90328d44f3a", INFO, "the disk answers again after {seconds} s"
-    ),
+    "sync.resumed": Event("8df1d937cb9b53f79c41d90328d44f3a", INFO, "the disk answers again"),
     "reader.dropped": Event(
         "09f6e60f2bda574db8d690b6d323f339", WARNING, "{title} was cut off: it does not read"
     ),
@@ -116,9 +116,7 @@ EVENTS = {
     "link.opened": Event("cd0ca29232c552b8b59a1110706cb64d", INFO, "link with {peer} at {address} opened"),
     "link.closed": Event("dc5d1ae339c25206a3be866f3a6e2057", INFO, "link with {peer} closed: {reason}"),
     "link.refused": Event("fd851376729d588498301b335fb35e7c", WARNING, "link with {peer} refused: {reason}"),
-    "link.failed": Event(
-        "e137be0af50659c3816e414da829ec0d", INFO, "no link with {peer}: {reason}, next try in {next_try_s} s"
-    ),
+    "link.failed": Event("e137be0af50659c3816e414da829ec0d", INFO, "no link with {peer}: {reason}"),
     "link.replaced": Event(
         "7ff40ca5f9135685832c3eb9ecd082d8", DEBUG, "link with {peer} replaced by a newer one"
     ),

@@ -20,9 +20,9 @@ from msgd.log.errors import Damaged
 from msgd.log.index import Location
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind
-from msgd.rows import Cursor, Filter, Row, parse_cursor
+from msgd.rows import Cursor, Filter, Row, cursor_text, kind_name, parse_cursor
 from msgd.states import Place, Span
-from msgd.walk import Match, Walk, place_of
+from msgd.walk import Chosen, Match, Walk, place_of
 
 LIST_ROWS = 256  # in one list, or
 LIST_BYTES = 256 << 10  # of bodies, whichever comes first
@@ -78,8 +78,9 @@ class History:
 
         def row(walk: Walk) -> Row:
             place, index = self._place(walk, location)
+            walk.records.messages(place.offset)  # raises what `_rows` would only tell
             span = next(s for s in walk.states.of(place) if s.start <= index < s.stop)
-            return self._row(walk, place, index, span)
+            return next(self._rows(walk, place, [(index, span)]))
 
         return self._ask(row)
 
@@ -130,17 +131,11 @@ class History:
                 self._layers.distrust(error)
 
     def _lists(self, walk: Walk, matches: Iterable[Match], reverse: bool) -> Iterator[list[Row]]:
+        """All rows of the matches, in lists of bounded size."""
         rows: list[Row] = []
         size = 0
         for place, chosen in matches:
-            for index, span in reversed(chosen) if reverse else chosen:
-                try:
-                    row = self._row(walk, place, index, span)
-                except Damaged as damaged:
-                    self._damage(damaged)
-                    break
-                except LookupError:
-                    break  # vacuumed meanwhile
+            for row in self._rows(walk, place, chosen[::-1] if reverse else chosen):
                 rows.append(row)
                 size += len(row.body)
                 if len(rows) >= LIST_ROWS or size >= LIST_BYTES:
@@ -149,32 +144,46 @@ class History:
         if rows:
             yield rows
 
-    def _row(self, walk: Walk, place: Place, index: int, span: Span) -> Row:
-        message = walk.records.messages(place.offset)[index]
-        name = self._peer_name(place.peer)
-        is_in = place.kind == Kind.IN
-        reason, receipt_at_ns = self._outcome(walk, place, span)
-        kind, location = message.kind, (place.offset, index)
-        return Row(
-            id=message.id,
-            peer=name,
-            direction=model.DIRECTIONS[model.IN if is_in else model.OUT],
-            seq=span.seq + index - span.start if span.seq else None,
-            kind=model.MESSAGE_KINDS[kind] if kind < len(model.MESSAGE_KINDS) else str(kind),
-            state=span.state,
-            reason=reason,
-            from_=name if is_in else self._own_name,
-            to=self._own_name if is_in else name,
-            user=message.user,
-            sent_at_ns=message.sent_ns,
-            stored_at_ns=walk.records.record(place.offset).wall_ns,
-            receipt_at_ns=receipt_at_ns,
-            body=message.body,
-            headers=message.headers,
-            peer_number=place.peer,
-            cursor=Cursor(self._reader.log_id, location, message.id).text,
-            location=location,
-        )
+    def _rows(self, walk: Walk, place: Place, chosen: Chosen) -> Iterator[Row]:
+        """The rows of one place; none if it cannot be read."""
+        try:
+            messages = walk.records.messages(place.offset)
+            stored_at_ns = walk.records.record(place.offset).wall_ns
+        except Damaged as damaged:
+            self._damage(damaged)
+            return
+        except LookupError:
+            return  # vacuumed meanwhile
+        name, direction = self._peer_name(place.peer), model.OUT
+        sender, receiver = self._own_name, name
+        if place.kind == Kind.IN:
+            direction, sender, receiver = model.IN, name, self._own_name
+        before = None
+        for index, span in chosen:
+            if span is not before:
+                reason, receipt_at_ns = self._outcome(walk, place, span)
+                before = span
+            message, location = messages[index], (place.offset, index)
+            yield Row(
+                id=message.id,
+                peer=name,
+                direction=model.DIRECTIONS[direction],
+                seq=span.seq + index - span.start if span.seq else None,
+                kind=kind_name(message.kind),
+                state=span.state,
+                reason=reason,
+                from_=sender,
+                to=receiver,
+                user=message.user,
+                sent_at_ns=message.sent_ns,
+                stored_at_ns=stored_at_ns,
+                receipt_at_ns=receipt_at_ns,
+                body=message.body,
+                headers=message.headers,
+                cursor=cursor_text(walk.log, location, message.id),
+                peer_number=place.peer,
+                location=location,
+            )
 
     def _outcome(self, walk: Walk, place: Place, span: Span) -> tuple[str | None, int | None]:
         """The reason for a state, and the receiver's clock."""

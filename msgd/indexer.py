@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from msgd.log.ahead import Ahead
 from msgd.log.clock import boot_id
 from msgd.log.errors import Damaged
-from msgd.log.harvest import Harvest, take_record
+from msgd.log.harvest import Harvest
 from msgd.log.index import BUSY_S, CACHE_KIB, SCHEMA, VERSION, Index, NotUsableError, mark_of
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind
@@ -112,10 +112,8 @@ class Indexer:
         before: Header | None = None
         for header in self._reader.headers(max(position, self._reader.first), on_damage=damage):
             if before is not None and header.begin != before.begin and before.kind != Kind.CHECKPOINT:
-                for whole in unit:
-                    damaged = take_record(harvest, ahead, whole)
-                    if damaged is not None:
-                        damage(damaged)
+                for damaged in harvest.take_all(unit, ahead):
+                    self._tell(damaged)
                 position, last = header.offset, before
                 unit = []
                 if harvest.records >= budget:

@@ -17,6 +17,7 @@ from msgd.log.reader import Reader
 from msgd.wire.ledger import TABLE, Indexed, Watch
 from msgd.wire.pipe import Pipe
 
+STEP_RECORDS = 512  # of up to 256 messages: the end of msgd waits for one step
 GATHER_MS = 500  # a burst becomes one transaction
 NICE = 10
 
@@ -36,7 +37,7 @@ def run(channel: socket.socket, config: Config, reader: Reader, page: SharedPage
     try:
         while True:
             committed = page.committed
-            while indexer.step():
+            while indexer.step(STEP_RECORDS) and not poll.poll(0):  # only the end comes unasked
                 _give_way(page)
             if indexer.position != told:
                 told = indexer.position

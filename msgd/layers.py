@@ -11,10 +11,11 @@ The private one is kept and grows with the log, until it spans REFRESH_BYTES and
 import os
 import sqlite3
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from msgd.log.ahead import Ahead
-from msgd.log.harvest import Harvest, take_record
+from msgd.log.harvest import Harvest
 from msgd.log.index import Index, NotUsableError
 from msgd.log.reader import Reader
 
@@ -93,12 +94,10 @@ class Layers:
     def _read(self, index: Index, upto: int) -> None:
         harvest = Harvest(with_ids=False)
         ahead = Ahead(self._reader, self._committed)
-        for header in self._reader.headers(self._to, upto, on_damage=harvest.take_damage):
-            damaged = take_record(harvest, ahead, header)
-            if damaged is not None:
-                harvest.take_damage(damaged)
-            if harvest.records >= STORE_RECORDS:
-                harvest.store(index)
+        headers = self._reader.headers(self._to, upto, on_damage=harvest.take_damage)
+        while some := list(islice(headers, STORE_RECORDS)):
+            harvest.take_all(some, ahead)
+            harvest.store(index)
         harvest.store(index)
         index.position = self._to = upto
 

@@ -30,7 +30,10 @@ Signals: SIGTERM stops orderly, SIGHUP reads the configuration again.
 
 def main(arguments: list[str] | None = None) -> int:
     """Run msgd; returns the exit code."""
+    background.open_standard_fds()
     options = _parser().parse_args(arguments)
+    if options.config:
+        options.config = os.path.abspath(options.config)  # a reload in the background reads it from "/"
     try:
         config = load(options.config, os.environ, os.geteuid())
         if options.check_config:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from msgd.config import Config
 from msgd.model import MAX_MESSAGE_BYTES
+from msgd.peer.buffer import TLS_RECORD
 from msgd.peer.connection import Connection, Event
 from msgd.peer.errors import RemoteProtocolError
 from msgd.peer.frames import VERSION, Frame, Greet, Hello, Limits, Link, Position, Refuse, Welcome
@@ -119,6 +120,8 @@ class Wire:
                 return events or None
             events += self.connection.received(count)
             taken += count
+            if count < TLS_RECORD and not self.session.pending():
+                return events  # poll tells when there is more; asking now would cost a system call
         return events
 
     def wait_event(self, deadline_s: float) -> Event:

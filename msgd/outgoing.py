@@ -79,9 +79,9 @@ class Outgoing:
         )
         length = books.store.end - offset
         books.delivery.sent(peer, Batch(seq, frame.count, offset, length, len(payload), head))
+        books.promise(link, Send(offset, length, seq, frame.count, head))  # first: it has the longer way
         wall_ns = books.clock.wall_ns()
         books.promise_answer(channel, frame.token, Submitted(frame.token, offset, seq, wall_ns))
-        books.promise(link, Send(offset, length, seq, frame.count, head))
 
     def _hold(self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer) -> None:
         books = self.books

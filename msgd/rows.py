@@ -87,9 +87,18 @@ class Cursor(NamedTuple):
 
     @property
     def text(self) -> str:
-        offset, index = self.location
-        message = "" if self.id is None else f";m={self.id.hex()}"
-        return f"l={self.log_id.hex()};o={offset:x};i={index}{message}"
+        return cursor_text(self.log_id.hex(), self.location, self.id)
+
+
+def cursor_text(log: str, location: Location, message_id: bytes | None) -> str:
+    """The text of a cursor; `log` in hexadecimal."""
+    message = "" if message_id is None else f";m={message_id.hex()}"
+    return f"l={log};o={location[0]:x};i={location[1]}{message}"
+
+
+def kind_name(kind: int) -> str:
+    """A message's kind in words; a newer version's as its number."""
+    return model.MESSAGE_KINDS[kind] if kind < len(model.MESSAGE_KINDS) else str(kind)
 
 
 def parse_cursor(text: str, log_id: bytes) -> Cursor:

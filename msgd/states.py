@@ -63,7 +63,10 @@ class States:
         self._upto = upto
         self._first_index = first_index
         self._is_held = is_held
+        self._release = [layer.release for layer in layers if not layer.release.is_empty]
+        self._ending = [layer.ending for layer in layers if not layer.ending.is_empty]
         self._bases: dict[int, list[tuple[int, int]]] = {}
+        self._covered: dict[int, tuple[int, int, int]] = {}  # peer -> first and last seq, and their receipt
 
     def of(self, place: Place) -> list[Span]:
         """What happened to the messages of this place, in order of their indexes."""
@@ -100,9 +103,8 @@ class States:
         spans = []
         while seq and start < stop:
             receipt = self._receipt(peer, seq)
-            void = self._void_at(peer, seq)
-            if receipt is None or void < receipt[1]:
-                seq = seq if void == self._upto else 0
+            if receipt is None:
+                seq = 0 if self._void_at(peer, seq) < self._upto else seq
                 break
             last, offset = receipt
             covered = min(stop, start + last - seq + 1)
@@ -115,12 +117,18 @@ class States:
         return spans
 
     def _receipt(self, peer: int, seq: int) -> tuple[int, int] | None:
-        """The first receipt for this seq or a higher one: what it covers, and where it lies."""
+        """The first receipt of its epoch for this seq or a higher one: what it covers, and where it lies."""
+        first, last, offset = self._covered.get(peer, (0, -1, 0))
+        if first <= seq <= last:
+            return last, offset
         for layer in self._layers:
             entry = layer.receipt.first(peer, KEY.pack(seq))
             if entry is not None:
                 last, offset = RECEIPT.unpack(entry)
-                return (last, offset) if offset < self._upto else None
+                if offset >= self._void_at(peer, seq):
+                    return None
+                self._covered[peer] = (seq, last, offset)
+                return last, offset
         return None
 
     def _void_at(self, peer: int, seq: int) -> int:
@@ -137,19 +145,19 @@ class States:
 
     def _releases(self, record: int) -> list[tuple[int, int, int, int]]:
         """(offset of the `released` record, byte, count, first seq), in order of offsets."""
-        lo, hi = KEY.pack(record), KEY.pack(record + 1)
-        entries = [e for layer in self._layers for e in layer.release.find(0, lo, hi)]
-        if not entries:
+        if not self._release:
             return []
+        lo, hi = KEY.pack(record), KEY.pack(record + 1)
+        entries = [e for table in self._release for e in table.find(0, lo, hi)]
         found = {RELEASE.unpack(entry) for entry in entries}
         return sorted((at, start, count, seq) for _, start, count, seq, at in found if at < self._upto)
 
     def _endings(self, record: int) -> list[tuple[int, int, int]]:
         """(index, offset of the `ended` record, state)."""
-        lo, hi = KEY.pack(record), KEY.pack(record + 1)
-        entries = [e for layer in self._layers for e in layer.ending.find(0, lo, hi)]
-        if not entries:
+        if not self._ending:
             return []
+        lo, hi = KEY.pack(record), KEY.pack(record + 1)
+        entries = [e for table in self._ending for e in table.find(0, lo, hi)]
         found = {ENDING.unpack(entry) for entry in entries}
         return sorted((index, at, state) for _, index, at, state in found if at < self._upto)
 

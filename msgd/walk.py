@@ -9,8 +9,9 @@ Damage and what is gone is told and passed over, so a pass always comes to its e
 
 import heapq
 import re
+import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -33,7 +34,9 @@ ENDINGS = (model.REJECTED, model.EXPIRED, model.CANCELLED)
 PLACES = (Kind.OUT, Kind.IN, Kind.HELD)
 OUTCOMES = 256  # records of receipts and endings kept in mind
 
-Match = tuple[Place, list[tuple[int, Span]]]  # a place, and of it the indexes that fit, upwards
+Chosen = list[tuple[int, Span]]  # indexes, upwards
+Match = tuple[Place, Chosen]
+Fits = Callable[[Message], bool]
 _decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
@@ -105,6 +108,7 @@ class Walk:
     ) -> None:
         self.records = Records(reader, lambda: upto)
         self.states = States([layer.index for layer in layers], upto, self.records.first_index, is_held)
+        self.log = reader.log_id.hex()
         self._layers = layers
         self._upto = upto
         self._reader = reader
@@ -116,11 +120,10 @@ class Walk:
         """The places with messages that fit in [lo, hi), in order or the opposite one; no list is empty."""
         fits = _content_test(wanted)
         for place in self._places(wanted, lo[0], min(hi[0] + 1, self._upto), reverse):
+            first = lo[1] if place.offset == lo[0] else 0
+            stop = min(hi[1], place.count) if place.offset == hi[0] else place.count
             try:
-                chosen = self._chosen(place, wanted, lo, hi)
-                if chosen and fits is not None:
-                    messages = self.records.messages(place.offset)
-                    chosen = [pair for pair in chosen if fits(messages[pair[0]])]
+                chosen = self._chosen(place, wanted, range(first, stop), fits)
             except Damaged as damaged:
                 self._on_damage(damaged)
                 continue
@@ -137,15 +140,20 @@ class Walk:
             lines -= len(chosen)
         return lo
 
-    def _chosen(self, place: Place, wanted: Filter, lo: Location, hi: Location) -> list[tuple[int, Span]]:
-        spans = self.states.of(place)
+    def _chosen(self, place: Place, wanted: Filter, indexes: Sequence[int], fits: Fits | None) -> Chosen:
+        """Of these messages of a place the ones that fit; what takes least first."""
+        spans = None
         if wanted.state is not None:
-            spans = [span for span in spans if span.state == wanted.state]
-        if not spans or not self._fits_time(place, wanted):
+            spans = [span for span in self.states.of(place) if span.state == wanted.state]
+            indexes = [i for i, _ in _paired(indexes, spans)]
+        if not indexes or not self._fits_time(place, wanted):
             return []
-        first = lo[1] if place.offset == lo[0] else 0
-        stop = hi[1] if place.offset == hi[0] else place.count
-        return [(i, span) for span in spans for i in range(max(first, span.start), min(stop, span.stop))]
+        if fits is not None:
+            messages = self.records.messages(place.offset)
+            indexes = [i for i in indexes if fits(messages[i])]
+        if not indexes:
+            return []
+        return _paired(indexes, self.states.of(place) if spans is None else spans)
 
     def _fits_time(self, place: Place, wanted: Filter) -> bool:
         if wanted.since_ns is None and wanted.until_ns is None:
@@ -216,7 +224,7 @@ class Walk:
             if layer.index.inode:
                 indexed = layer.hi
                 for _, location in layer.index.ids(prefix):
-                    if first <= location[0] < layer.hi:
+                    if first <= location[0] < layer.hi and self._confirms(prefix, location):
                         found.append(location)
                     if len(found) >= limit:
                         return found
@@ -225,6 +233,20 @@ class Walk:
             if len(found) >= limit:
                 break
         return found
+
+    def _confirms(self, prefix: str, location: Location) -> bool:
+        """Whether the log has such a message there. Raises sqlite3.DatabaseError if it has another one."""
+        offset, index = location
+        try:
+            messages = self.records.messages(offset)
+        except Damaged as damaged:
+            self._on_damage(damaged)
+            return False
+        except LookupError:
+            return False  # vacuumed meanwhile
+        if index >= len(messages) or not messages[index].id.hex().startswith(prefix):
+            raise sqlite3.DatabaseError(f"the index has a message at {offset} that the log does not have")
+        return True
 
     def _look_for(self, prefix: str, start: int) -> Iterator[Location]:
         """The same in the log itself from `start` on."""
@@ -264,6 +286,21 @@ class Walk:
         return None
 
 
+def _paired(indexes: Iterable[int], spans: Iterable[Span]) -> Chosen:
+    """The indexes that lie in a span, each with it; both are in order."""
+    rest = iter(spans)
+    span = next(rest, None)
+    found: Chosen = []
+    for index in indexes:
+        while span is not None and span.stop <= index:
+            span = next(rest, None)
+        if span is None:
+            break
+        if span.start <= index:
+            found.append((index, span))
+    return found
+
+
 def place_of(header: Header | Record) -> Place:
     """The place that a record is. Raises LookupError if messages do not first stand in it."""
     if header.kind not in PLACES:
@@ -300,9 +337,9 @@ def _lane_places(layer: Layer, group: int, lo: int, hi: int, reverse: bool) -> I
             yield Place(offset, count, kind, first_seq, peer)
 
 
-def _content_test(wanted: Filter) -> Callable[[Message], bool] | None:
+def _content_test(wanted: Filter) -> Fits | None:
     """Whether a message fits by what is in it; None when nothing of that is asked."""
-    tests: list[Callable[[Message], bool]] = []
+    tests: list[Fits] = []
     if wanted.id is not None:
         prefix = wanted.id
         tests.append(lambda message: message.id.hex().startswith(prefix))

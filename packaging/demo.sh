@@ -6,9 +6,21 @@ set -eu
 msgctl=$1
 export MSGD_LAB_DIR="$PWD/build/demo" MSGD_LAB_NET=127.67.43.
 
-say()  { printf '\n\033[1m%s\033[0m\n' "$*"; }
-show() { printf '$ msgctl %s\n' "$*"; "$msgctl" "$@"; }
-[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
+bold='' plain=''
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
+
+say() {
+    printf '\n%s%s%s\n' "$bold" "$*" "$plain"
+}
+
+show() {    # a command as a person would type it, and what it prints
+    line='$ msgctl'
+    for word; do
+        case $word in *' '*) line="$line '$word'" ;; *) line="$line $word" ;; esac
+    done
+    echo "$line"
+    "$msgctl" "$@"
+}
 
 mkdir -p "$MSGD_LAB_DIR"
 trap '"$msgctl" lab down >/dev/null 2>&1 || true; rm -rf "$MSGD_LAB_DIR"' EXIT
@@ -25,7 +37,7 @@ show --node node3 send node1 --wait=stored "Good morning to you, too"
 
 say "The history as node1 keeps it ..."
 show --node node1 log
-say "... and the same conversation as node2 keeps it."
+say "... and the part of it that node2 keeps: the same messages, the same bytes."
 show --node node2 log
 
 say "The nodes stop. Nothing of them stays on this machine."

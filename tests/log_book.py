@@ -1,9 +1,10 @@
-"""The simplest state that a log can tell: a list of numbers, one for each record. The model of the log's tests.
+"""The simplest state that a log can tell, for the log's tests: a list of numbers, one for each record.
 
 A record's payload begins with its number; the rest of its bytes follow from number and size, so what is
 read back can be compared with what was written. A checkpoint holds the list so far.
 """
 
+import itertools
 import random
 from collections.abc import Callable
 
@@ -21,20 +22,15 @@ GROUP_NUMBERS = 50  # in one checkpoint record: small, so that groups have sever
 
 
 class TestClock(Clock):
-    """A clock of whole steps that begins in 2026; nothing in it is random."""
+    """Clocks of whole microseconds, one for each look at them; nothing in it is random."""
 
     __test__ = False
 
     def __init__(self, start: bytes = b"boot-id-start-01") -> None:
-        self._steps = 0
-        self.wall_ns = lambda: 1_800_000_000_000_000_000 + self._step()
-        self.boot_ns = lambda: 5_000_000_000 + self._step()
-        self.mono_ns = lambda: 1_000_000_000 + self._step()
+        self.wall_ns = itertools.count(1_800_000_000_000_000_000, 1000).__next__
+        self.boot_ns = itertools.count(5_000_000_000, 1000).__next__
+        self.mono_ns = itertools.count(1_000_000_000, 1000).__next__
         self.start = start
-
-    def _step(self) -> int:
-        self._steps += 1000
-        return self._steps
 
 
 def payload_of(number: int, size: int = NUMBER_BYTES) -> bytes:

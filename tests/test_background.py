@@ -22,6 +22,7 @@ PROGRAM = """
 import signal, sys
 from msgd import background, journal
 from msgd.errors import MsgdError, ConfigError
+background.open_standard_fds()
 directory, what = sys.argv[1:]
 try:
     pid_file = background.PidFile(directory + "/run/msgd.pid")
@@ -180,6 +181,15 @@ def test_a_held_pid_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"already running as process {os.getpid()}, says {path}"):
             PidFile(str(path)).acquire()
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_pid_file_held_but_not_yet_written_says_starting(tmp_path: Path) -> None:
+    """Between lock and number there is a moment; nobody is called 'process nothing'."""
+    first = PidFile(str(tmp_path / "msgd.pid"))
+    first.acquire()
+    with pytest.raises(ConfigError, match=r"msgd is already starting, says "):
+        PidFile(str(tmp_path / "msgd.pid")).acquire()
+    first.close()
 
 
 def test_a_pid_file_of_somebody_else_is_not_removed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from msgd.children import Children, Ended, Kind, Then, describe, prepare
 from msgd.errors import EX_CONFIG, EX_IOERR, ConfigError, Fatal, UsageError
 from msgd.signals import Signals
 from tests.forked import in_child
+from tests.require import require
 
 SOON_S = 10.0
 Body = Callable[[], int | None]
@@ -269,8 +270,7 @@ def test_no_room_for_a_process_is_an_error_that_changes_nothing() -> None:
             return error.errno, children.by_pid, held
         return "forked"
 
-    if os.getuid() != 0:
-        pytest.skip("needs root, to become a user with no processes left")
+    require("root")  # to become a user with no processes left
     assert in_child(body) == (errno.EAGAIN, {}, False)
 
 

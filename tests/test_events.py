@@ -1,6 +1,7 @@
 """The table of events: sound in itself, and the same as what the program writes."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 from uuid import UUID
@@ -12,10 +13,11 @@ from msgd.events import EVENTS, LEVELS
 SOURCES = sorted((Path(__file__).parent.parent / "msgd").rglob("*.py"))
 
 
+@functools.cache
 def written_names(source: Path) -> list[tuple[int, str]]:
     """Line and name of every `event("…")`, `journal.event("…")`, `self._event("…")` in a file."""
-    found = []
-    for node in ast.walk(ast.parse(source.read_text())):
+    text, found = source.read_text(), []
+    for node in ast.walk(ast.parse(text if "event" in text else "")):
         if isinstance(node, ast.Call) and node.args:
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")

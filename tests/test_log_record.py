@@ -49,7 +49,7 @@ def test_payload_is_followed_by_its_crc() -> None:
 def test_table_of_kinds_is_the_table_of_the_package() -> None:
     """Numbers and names of the kinds are those in the package's docstring."""
     rows = re.findall(
-        r"^\| ([\d ]+) \| ([a-z_, ]+) \|", (msgd.log.__doc__ or "").partition("| kind |")[2], re.M
+        r"^\| ([\d ]+) \| ([a-z_, ]+) \|", (msgd.log.__doc__ or "").partition("\n| kind |")[2], re.M
     )
     told = {
         int(n): name

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from msgd.model import IN, OUT
 from msgd.peer.buffer import TLS_RECORD, ReceiveBuffer
+from msgd.peer.codec import decode, decode_hello, encode, encode_batch, encode_hello
 from msgd.peer.errors import LocalProtocolError, RemoteProtocolError
 from msgd.peer.frames import (
     CODES,
@@ -25,11 +26,6 @@ from msgd.peer.frames import (
     Pong,
     Refuse,
     clock_sample,
-    decode,
-    decode_hello,
-    encode,
-    encode_batch,
-    encode_hello,
     other,
 )
 from tests.peer_pair import HEAD, LIMITS, SAMPLES, D, hello

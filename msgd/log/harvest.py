@@ -6,6 +6,7 @@ for (`with_ids`), and then nothing of a message but its id.
 """
 
 import struct
+from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
@@ -22,15 +23,20 @@ from msgd.log.index import (
     NUMBERED,
     PLACE,
     RECEIPT,
+    RECEIVED,
     RELEASE,
+    WAITING,
     ZONE,
     Index,
-    lane_of,
 )
 from msgd.log.leaves import Leaves
 from msgd.log.record import Header, Kind, Record, decode_ranges
 
 ID_BYTES = 16
+OUT, IN, HELD = Kind.OUT, Kind.IN, Kind.HELD
+WITHOUT_IDS = frozenset({Kind.RELEASED, Kind.ENDED})  # kinds of which the payload is wanted
+PLACE_KINDS = frozenset({OUT, IN, HELD})
+WITH_IDS = WITHOUT_IDS | PLACE_KINDS
 FIRST_ID = slice(3, 3 + ID_BYTES)  # in a message: behind the array's head and the two bytes of `bin 16`
 FIRST_ID_HEAD = b"\xc4\x10"
 
@@ -71,44 +77,61 @@ class Harvest:
         self._walls: list[tuple[int, int]] = []  # (offset, wall_ns) of places
         self._damage: list[tuple[int, str, str]] = []
 
-    def wants_payload(self, kind: int) -> bool:
-        """Whether `take` needs the payload of a record of this kind."""
-        return kind in (Kind.RELEASED, Kind.ENDED) or (
-            self._with_ids and kind in (Kind.OUT, Kind.IN, Kind.HELD)
-        )
+    def take_all(self, headers: Iterable[Header], ahead: Ahead) -> list[Damaged]:
+        """Take in these records, which come in the order of the log; what of them cannot be read."""
+        damage = []
+        wanted = WITH_IDS if self._with_ids else WITHOUT_IDS
+        for header in headers:
+            payload = None
+            try:
+                if header[0] in wanted:
+                    payload = ahead.payload(header)
+            except Damaged as damaged:
+                damage.append(damaged)
+            try:
+                self.take(header, payload)
+            except (msgspec.MsgspecError, ValueError, struct.error) as error:
+                damage.append(Damaged(ahead.directory, header.offset, f"not what its kind says: {error}"))
+        self._damage += [(damaged.offset, damaged.segment, damaged.why) for damaged in damage]
+        return damage
 
     def take(self, header: Header | Record, payload: bytes | None) -> None:
-        """Take in one record; they come in the order of the log.
+        """Take in one record. `payload` is None where it is not wanted or cannot be read.
 
-        `payload` is None where it is not wanted or cannot be read. Raises msgspec.MsgspecError or ValueError
-        when it is not what the kind says. Even then it is known that the record is there.
+        Raises msgspec.MsgspecError or ValueError when it is not what the kind says. Even then it is known
+        that the record is there.
         """
-        kind, _, _, _, _, peer, count, first_seq, _, _, wall_ns, _, _, offset = header[:14]
+        kind, peer, offset = header.kind, header.peer, header.offset
         self.records += 1
-        if kind in (Kind.OUT, Kind.IN, Kind.HELD):
-            self._take_place(PLACE.pack(offset, count, kind, first_seq), peer * LANES + lane_of(kind))
-            self._walls.append((offset, wall_ns))
+        if kind in PLACE_KINDS:
+            group = peer * LANES + (RECEIVED if kind == IN else WAITING if kind == HELD else NUMBERED)
+            self._take_place(group, PLACE.pack(offset, header.count, kind, header.first_seq))
+            self._walls.append((offset, header.wall_ns))
             if payload is not None:
-                self._take_ids(payload, count, offset << 17 | (kind == Kind.IN))
+                self._take_ids(payload, header.count, offset << 17 | (kind == IN))
         elif kind == Kind.RECEIPT:
-            self._receipts.setdefault(peer, []).append(RECEIPT.pack(first_seq, offset))
+            self._receipts.setdefault(peer, []).append(RECEIPT.pack(header.first_seq, offset))
         elif kind == Kind.RELEASED:
-            self._take_place(PLACE.pack(offset, count, kind, first_seq), peer * LANES + NUMBERED)
-            self._take_released(payload or b"", first_seq, offset)
+            self._take_place(peer * LANES + NUMBERED, PLACE.pack(offset, header.count, kind, header.first_seq))
+            self._take_released(payload or b"", header.first_seq, offset)
         elif kind == Kind.ENDED and payload is not None:
             ended = decode_ended(payload)
             state = model.STATES.index(ended.state)
             self._endings += [ENDING.pack(record, index, offset, state) for record, index in ended.places]
         elif kind == Kind.EPOCH:
-            group = peer * LANES + (header.direction == model.IN)
-            self._epochs.setdefault(group, []).append(EPOCH.pack(offset, first_seq))
+            group = peer * LANES + (RECEIVED if header.direction == model.IN else NUMBERED)
+            self._epochs.setdefault(group, []).append(EPOCH.pack(offset, header.first_seq))
 
     def take_damage(self, damaged: Damaged) -> None:
         """Remember that something cannot be read, so that later queries tell it, too."""
         self._damage.append((damaged.offset, damaged.segment, damaged.why))
 
-    def _take_place(self, entry: bytes, group: int) -> None:
-        self._places.setdefault(group, []).append(entry)
+    def _take_place(self, group: int, entry: bytes) -> None:
+        entries = self._places.get(group)
+        if entries is None:
+            self._places[group] = [entry]
+        else:
+            entries.append(entry)
 
     def _take_ids(self, payload: bytes, count: int, at: int) -> None:
         if count == 1 and payload[1:3] == FIRST_ID_HEAD:
@@ -152,21 +175,6 @@ class Harvest:
             times = [wall for _, wall in more]
             row = (None, more[0][0], more[-1][0] + 1, len(more), min(times), max(times))
             index.db.execute("INSERT INTO zone VALUES (?, ?, ?, ?, ?, ?)", row)
-
-
-def take_record(harvest: Harvest, ahead: Ahead, header: Header) -> Damaged | None:
-    """Take in the record with this header; what is wrong with its payload, if anything."""
-    payload, damaged = None, None
-    if harvest.wants_payload(header.kind):
-        try:
-            payload = ahead.payload(header)
-        except Damaged as damage:
-            damaged = damage
-    try:
-        harvest.take(header, payload)
-    except (msgspec.MsgspecError, ValueError, struct.error) as error:
-        damaged = Damaged(ahead.directory, header.offset, f"the payload is not what its kind says: {error}")
-    return damaged
 
 
 def _advances(table: Leaves, peer: int, entries: list[bytes]) -> list[bytes]:

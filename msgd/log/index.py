@@ -40,7 +40,7 @@ from msgd.log.clock import boot_id
 from msgd.log.errors import Damaged
 from msgd.log.leaves import Leaves, Table
 from msgd.log.reader import Reader
-from msgd.log.record import Header, Kind, Record
+from msgd.log.record import Header, Record
 
 VERSION = 1
 NAME = "index.sqlite"
@@ -239,11 +239,6 @@ def mark_of(record: Header | Record) -> int:
         record.head,
     )
     return crc32(repr(fields).encode())
-
-
-def lane_of(kind: int) -> int:
-    """Which lane of its peer a record with messages belongs to."""
-    return RECEIVED if kind == Kind.IN else WAITING if kind == Kind.HELD else NUMBERED
 
 
 def _quoted(path: str) -> str:

@@ -78,6 +78,11 @@ class Leaves:
 
     # --- reading ----------------------------------------------------------------------------------------
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no group holds anything."""
+        return self._db.execute(f"SELECT 1 FROM {self._table.name} LIMIT 1").fetchone() is None
+
     def groups(self) -> Iterator[int]:
         """The groups that hold anything."""
         group = -1

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from zlib import crc32
 
 from msgd.log.errors import Damaged
-from msgd.log.files import REAL_FILES, Files
+from msgd.log.files import REAL_FILES, Files, let_go
 from msgd.log.record import (
     CRC_RESIDUE,
     FIELDS,
@@ -154,7 +154,7 @@ class Reader:
     def close(self) -> None:
         """Close the files. The reader may be used again."""
         for segment in self._open.values():
-            self._files.close(segment.fd)
+            let_go(self._files, segment.fd)
         self._open.clear()
 
     # ---- steps
@@ -237,7 +237,7 @@ class Reader:
         if segment is None:
             segment = self._open_segment(base)
             if len(self._open) >= MAX_OPEN:
-                self._files.close(self._open.pop(next(iter(self._open))).fd)
+                let_go(self._files, self._open.pop(next(iter(self._open))).fd)
         self._open[base] = segment
         return segment
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from msgd.log.clock import Clock
 from msgd.log.errors import AppendFull, StorageFull
-from msgd.log.files import Files, read_all
+from msgd.log.files import Files, let_go, read_all
 from msgd.log.record import (
     FLAG_GROUP_ENDS,
     LOG_ID_BYTES,
@@ -177,7 +177,7 @@ def _cut_predecessor(files: Files, directory: str, bases: list[int]) -> None:
         if files.fstat(fd).st_size > size:
             Segment(files, path, bases[-2], fd, 0).seal(size)
     finally:
-        files.close(fd)
+        let_go(files, fd)
 
 
 def _set_aside(files: Files, directory: str, old: Segment, found: Found) -> str | None:
@@ -198,7 +198,7 @@ def _keep(files: Files, directory: str, found: Found) -> str:
         suffix = BROKEN if number == 1 else f".{number}{BROKEN}"
         path = os.path.join(directory, f"{found.stop:0{NAME_DIGITS}d}{suffix}")
         if not _holds_other(files, path, found.tail):
-            files.close(put_file(files, path, [found.tail], len(found.tail)))
+            let_go(files, put_file(files, path, [found.tail], len(found.tail)))
             return path
     raise AssertionError("unreachable: count has no end")
 
@@ -211,7 +211,7 @@ def _holds_other(files: Files, path: str, data: bytes) -> bool:
     try:
         return read_all(files, fd, len(data) + 1, 0) != data
     finally:
-        files.close(fd)
+        let_go(files, fd)
 
 
 def _keep_newest(files: Files, old: Segment, found: Found) -> Repair:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from msgd.log.errors import FULL_ERRNOS, StorageFull, SyncFailed, write_error
-from msgd.log.files import Files, sync_directory, write_all
+from msgd.log.files import Files, let_go, sync_directory, write_all
 
 SUFFIX = ".log"
 TEMPORARY = ".tmp"
@@ -113,7 +113,7 @@ class Segment:
         sync(self._files, self.fd, self.path)
 
     def close(self) -> None:
-        self._files.close(self.fd)
+        let_go(self._files, self.fd)
 
 
 def create_segment(
@@ -145,7 +145,7 @@ def put_file(files: Files, path: str, writes: Sequence[bytes], size: int) -> int
         sync(files, fd, temporary)
         _put_in_place(files, temporary, path)
     except BaseException:
-        files.close(fd)
+        let_go(files, fd)
         _try_unlink(files, temporary)
         raise
     return fd

@@ -2,11 +2,13 @@
 
 | file | |
 |---|---|
-| `frames` | every frame as a struct, and its bytes |
+| `frames` | every frame as a struct |
+| `codec` | frames to bytes and back |
 | `buffer` | bytes waiting to be understood |
 | `state` | who may say what when: two tables |
 | `connection` | one end of a link; joins the above |
 | `refusals` | what a dialler does about each refusal |
+| `flow` | one direction of a link, from two positions to batches |
 | `reconcile` | what two ends that met again conclude about a direction |
 | `heads` | digests that prove both logs hold the same |
 | `inbox` `outbox` | order and receipts of one direction, at its two ends |

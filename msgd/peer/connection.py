@@ -21,7 +21,9 @@ from hashlib import sha256
 
 from msgd.model import IN, OUT
 from msgd.peer.buffer import ReceiveBuffer
+from msgd.peer.codec import decode, decode_hello, encode, encode_batch, encode_hello
 from msgd.peer.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from msgd.peer.flow import Flow
 from msgd.peer.frames import (
     BINDING,
     HANDSHAKE_BYTES,
@@ -42,24 +44,17 @@ from msgd.peer.frames import (
     SignedHello,
     State,
     Welcome,
-    decode,
-    decode_hello,
-    encode,
-    encode_batch,
-    encode_hello,
     other,
 )
-from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, Conclusion, adopt, compare, conclude
+from msgd.peer.reconcile import RECEIVER, SENDER, Conclusion
 from msgd.peer.state import (
     ACCEPTOR,
     CLOSED,
     CONNECTION,
     DIALLER,
-    DIRECTION,
     GREET_DUE,
     Role,
     advance,
-    concluded,
 )
 
 Event = Greet | Hello | Welcome | Refuse | LinkFrame
@@ -73,44 +68,6 @@ Verify = Callable[[bytes, bytes, bytes, bytes, bytes], bool]
 JOIN_BYTES = (
     16 << 10
 )  # up to one TLS record a batch is sent in one piece: one copy is less than one more write
-
-
-class Flow:
-    """One direction of a link: both ends' positions and what follows from them."""
-
-    def __init__(self, sender: Position, receiver: Position) -> None:
-        self.sender = sender
-        self.receiver = receiver
-        self.conclusion: Conclusion = compare(sender, receiver)
-        self.state = concluded(self.conclusion)
-        self._opening: Position | None = None
-
-    def said(self, role: str, frame: LinkFrame) -> None:
-        """`role` says a frame that belongs to this direction. Raises ProtocolError when it may not."""
-        state = advance(DIRECTION, role, self.state, type(frame))
-        match frame:
-            case State():
-                self._stated(frame)
-                return
-            case Epoch():
-                self._opening = adopt(self.receiver, frame)
-            case EpochDone():
-                self._done(frame)
-        self.state = state
-
-    def _stated(self, frame: State) -> None:
-        assert isinstance(self.conclusion, Ahead)
-        if frame.seq != self.conclusion.seq:
-            raise LocalProtocolError(f"the state at seq {frame.seq}, expected {self.conclusion.seq}")
-        self.conclusion = conclude(self.sender, self.receiver, frame.head)
-        self.state = concluded(self.conclusion)
-
-    def _done(self, frame: EpochDone) -> None:
-        assert self._opening is not None
-        if frame.epoch != self._opening.epoch:
-            raise LocalProtocolError("done with another epoch than the one opened")
-        self.sender = self.receiver = self._opening
-        self.conclusion = Agree(self._opening.last + 1)
 
 
 class Connection:
@@ -231,8 +188,6 @@ class Connection:
                 return self._heard_greet(frame, bytes(body))
             case SignedHello():
                 return self._heard_hello(frame)
-            case Welcome():
-                self._welcomed(frame)
         return frame
 
     def _heard_greet(self, greet: Greet, body: bytes) -> Greet:
@@ -283,12 +238,9 @@ class Connection:
             return self._send_hello(frame)
         data = encode(frame)
         self._advance(self.role, frame)
-        match frame:
-            case Greet():
-                self.greet_body = data[5:]
-                self._offered = BINDING in frame.bindings
-            case Welcome():
-                self._welcomed(frame)
+        if isinstance(frame, Greet):
+            self.greet_body = data[5:]
+            self._offered = BINDING in frame.bindings
         return [data]
 
     def _send_hello(self, hello: Hello) -> list[Buffer]:
@@ -319,9 +271,11 @@ class Connection:
             case State(direction=direction):
                 role = SENDER if direction == OUT else RECEIVER
                 self._flows[direction if mine else other(direction)].said(role, frame)
+            case Welcome():
+                self._open(frame)
         self.state = state
 
-    def _welcomed(self, welcome: Welcome) -> None:
+    def _open(self, welcome: Welcome) -> None:
         """Hello and welcome are both known: compare the two logs, and open up for link frames."""
         if self.hello is None or self.hello.link is None:
             raise LocalProtocolError("a welcome to a hello that does not want a link")

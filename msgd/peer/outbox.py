@@ -46,7 +46,7 @@ class Outbox:
 
     def fits(self, size_bytes: int) -> bool:
         """Whether a batch of this size may be sent now."""
-        return not self._sent or size_bytes <= self.room()
+        return not self._sent or 0 < size_bytes <= self.room()
 
     def send(self, first_seq: int, count: int, head: bytes, size_bytes: int) -> None:
         """This batch goes on its way."""

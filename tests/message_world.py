@@ -1,0 +1,379 @@
+"""A log of messages and, beside it, what a plain list says about it: the model for the index and the history.
+
+`World` makes records as the log process does, with the real store, and notes for each message what became
+of it, by the rules of the design in their plainest form. `expected` then answers a query by going through
+the whole list.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from msgd import model
+from msgd.history import History
+from msgd.indexer import Indexer
+from msgd.log.clock import Clock
+from msgd.log.errors import Damaged
+from msgd.log.page import SharedPage
+from msgd.log.reader import Reader
+from msgd.log.record import Kind, Record, encode_ranges
+from msgd.log.store import Store
+from msgd.rows import Filter, Row
+from msgd.wire.codec import Message, encode
+
+FIRST_NS = 1_800_000_000_000_000_000
+TICK_NS = 1_000_000
+OWN_NAME = "home"
+USERS = ("alice", "bob")
+BODIES = (b"", b"hello", b"\xff\x00 no text", b"Hola, se\xc3\xb1or", b"x" * 3000)
+REASON = "because"
+
+
+class SteppingClock(Clock):
+    """A wall clock that a test can move; every record gets another time."""
+
+    def __init__(self) -> None:
+        self.now_ns = FIRST_NS
+        self._boot_ns = 0
+        self.wall_ns = self._tick
+        self.boot_ns = self._boot
+        self.mono_ns = self._boot
+        self.start = b"boot-id-start-01"
+
+    def _tick(self) -> int:
+        self.now_ns += TICK_NS
+        return self.now_ns
+
+    def _boot(self) -> int:
+        self._boot_ns += 1000
+        return self._boot_ns
+
+
+@dataclass(eq=False)
+class Written:
+    """A record of ours, wherever it lies now."""
+
+    kind: int
+    offset: int
+    wall_ns: int
+    peer: int
+
+
+@dataclass(eq=False)
+class Known:
+    """A message, and all that is true of it."""
+
+    message: Message
+    record: Written
+    index: int
+    byte: int  # where it begins in the payload of its record
+    size: int
+    seq: int = 0
+    state: str = model.QUEUED
+    reason: str | None = None
+    receipt_at_ns: int | None = None
+    life: list[Written] = field(default_factory=list)
+
+    @property
+    def location(self) -> tuple[int, int]:
+        return self.record.offset, self.index
+
+
+@dataclass
+class Line:
+    """The direction to a peer."""
+
+    last: int = 0
+    receipt: int = 0
+    waiting: list[Known] = field(default_factory=list)
+    released: list[list[Known]] = field(default_factory=list)  # batches without receipt
+
+
+class World:
+    """A log in `directory`, its index beside it, and the list of its messages."""
+
+    def __init__(self, directory: str, *, segment_bytes: int = 1 << 16) -> None:
+        self.directory = directory
+        self.index_path = os.path.join(directory, "index.sqlite")
+        self.log = os.path.join(directory, "log")
+        self.clock = SteppingClock()
+        self.page = SharedPage()
+        self.known: list[Known] = []
+        self.records: list[Written] = []
+        self.lines: dict[int, Line] = {}
+        self.inward: dict[int, int] = {}
+        self.held_peers: set[int] = set()
+        self.events: list[tuple[str, dict[str, object]]] = []
+        self.damage: list[Damaged] = []
+        self._segment_bytes = segment_bytes
+        self._ids = 0
+        self.store = self._start()
+
+    # --- the log ----------------------------------------------------------------------------------------
+
+    def _start(self) -> Store:
+        applied: list[Record] = []
+        moved: list[int] = []
+
+        def checkpoint() -> list[bytes]:
+            moved.append(len(applied))
+            return [b"checkpoint"]
+
+        store = Store(self.log, self.clock, segment_bytes=self._segment_bytes, page=self.page)
+        store.recover(applied.append, checkpoint)
+        last = [record.offset for record in applied[moved[0] :]] if moved else []
+        for written, offset in zip(self.records[len(self.records) - len(last) :], last, strict=True):
+            written.offset = offset
+        return store
+
+    def restart(self) -> None:
+        """The log process ends and starts: the last append gets another place."""
+        self.commit()
+        self.store.close()
+        self.store = self._start()
+
+    def commit(self) -> None:
+        self.store.commit()
+        if self.store.needs_roll:
+            self.roll()
+
+    def roll(self) -> None:
+        self.store.commit()
+        self.store.roll([b"checkpoint"])
+
+    def add(self, kind: int, **fields: int | bytes) -> Written:
+        if self.store.pending > 600_000:
+            self.commit()
+        offset = self.store.add(kind, **fields)  # type: ignore[arg-type]
+        peer = fields.get("peer", 0)
+        assert isinstance(peer, int)
+        written = Written(kind, offset, self.clock.now_ns, peer)
+        self.records.append(written)
+        return written
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    def line(self, peer: int) -> Line:
+        return self.lines.setdefault(peer, Line())
+
+    def send(self, peer: int, count: int, salt: int = 0) -> list[Known]:
+        """Messages that get their seqs at once."""
+        line = self.line(peer)
+        known = self._write(Kind.OUT, peer, count, salt, model.OUT, line.last + 1)
+        self._number(line, known)
+        return known
+
+    def hold(self, peer: int, count: int, salt: int = 0) -> list[Known]:
+        known = self._write(Kind.HELD, peer, count, salt, model.OUT, 0)
+        self.line(peer).waiting += known
+        return known
+
+    def receive(self, peer: int, count: int, salt: int = 0) -> list[Known]:
+        seq = self.inward.get(peer, 0) + 1
+        known = self._write(Kind.IN, peer, count, salt, model.IN, seq)
+        for at, message in enumerate(known):
+            message.seq, message.state = seq + at, model.RECEIVED
+        self.inward[peer] = seq + count - 1
+        return known
+
+    def release(self, peer: int, count: int) -> None:
+        """The first `count` of those that wait get their seqs, if they are in committed records."""
+        line = self.line(peer)
+        taken, line.waiting = line.waiting[:count], line.waiting[count:]
+        if not taken:
+            return
+        self.store.commit()
+        ranges: list[tuple[int, int, int, int]] = []
+        for message in taken:
+            offset, start, length, number = ranges[-1] if ranges else (-1, 0, 0, 0)
+            if offset == message.record.offset and start + length == message.byte:
+                ranges[-1] = (offset, start, length + message.size, number + 1)
+            else:
+                ranges.append((message.record.offset, message.byte, message.size, 1))
+        written = self.add(
+            Kind.RELEASED,
+            peer=peer,
+            direction=model.OUT,
+            count=len(taken),
+            first_seq=line.last + 1,
+            payload=encode_ranges(ranges),
+        )
+        for message in taken:
+            message.life.append(written)
+        self._number(line, taken)
+
+    def receipt(self, peer: int, batches: int) -> None:
+        """The peer has the first `batches` of those that were released."""
+        line = self.line(peer)
+        taken = [message for batch in line.released[:batches] for message in batch]
+        del line.released[:batches]
+        if taken:
+            line.receipt = taken[-1].seq
+        at_ns = 1000 + line.receipt
+        written = self.add(Kind.RECEIPT, peer=peer, direction=model.OUT, first_seq=line.receipt, aux=at_ns)
+        for message in taken:
+            if message.state == model.QUEUED:
+                message.state, message.receipt_at_ns = model.STORED, at_ns
+                message.life.append(written)
+
+    def end(self, peer: int, messages: list[Known], state: str) -> None:
+        """These end otherwise; the log process does so with what waits, or with all when a peer is removed."""
+        ended = [m for m in messages if m.state == model.QUEUED]
+        self.store.commit()
+        places = [m.location for m in ended]
+        payload = msgspec.msgpack.encode([state, REASON, places])
+        written = self.add(Kind.ENDED, peer=peer, direction=model.OUT, payload=payload)
+        line = self.line(peer)
+        for message in ended:
+            message.state, message.reason = state, REASON
+            message.life.append(written)
+            if message in line.waiting:
+                line.waiting.remove(message)
+
+    def epoch(self, peer: int, direction: int) -> None:
+        """A new epoch: what had no receipt waits again."""
+        line = self.line(peer)
+        base = (line.last if direction == model.OUT else self.inward.get(peer, 0)) + 1
+        self.add(Kind.EPOCH, peer=peer, direction=direction, first_seq=base, payload=b"\x80")
+        if direction == model.OUT:
+            again = [m for batch in line.released for m in batch]
+            for message in again:
+                message.seq = 0
+            line.released = []
+            line.waiting = [m for m in again if m.state == model.QUEUED] + line.waiting
+
+    def _number(self, line: Line, messages: list[Known]) -> None:
+        for message in messages:
+            line.last += 1
+            message.seq = line.last
+        line.released.append(messages)
+
+    def _write(
+        self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int
+    ) -> list[Known]:
+        messages = [self._message(salt + at) for at in range(count)]
+        pieces = [encode(message) for message in messages]
+        written = self.add(
+            kind, peer=peer, direction=direction, count=count, first_seq=seq, payload=b"".join(pieces)
+        )
+        found, byte = [], 0
+        for index, (message, piece) in enumerate(zip(messages, pieces, strict=True)):
+            found.append(Known(message, written, index, byte, len(piece), life=[written]))
+            byte += len(piece)
+        self.known += found
+        return found
+
+    def _message(self, salt: int) -> Message:
+        self._ids += 1
+        number = self._ids.to_bytes(4, "big")
+        if salt % 5 == 4:
+            raw = model.uuid8(number[::-1] * 4)  # in no order, as those made from a key
+        else:
+            raw = model.uuid7(1_700_000_000_000 + self._ids // 3 * 70_000, bytes(6) + number)
+        headers = {"n": str(salt)} if salt % 2 else {}
+        return Message(
+            raw, salt % len(model.MESSAGE_KINDS), salt, USERS[salt % 2], headers, BODIES[salt % len(BODIES)]
+        )
+
+    # --- asking -----------------------------------------------------------------------------------------
+
+    def reader(self) -> Reader:
+        return Reader(self.log, lambda: self.page.committed)
+
+    def indexer(self) -> Indexer:
+        def event(name: str, /, **fields: object) -> None:
+            self.events.append((name, fields))
+
+        return Indexer(self.index_path, self.reader(), lambda: self.page.committed, event)
+
+    def index_all(self) -> Indexer:
+        indexer = self.indexer()
+        while indexer.step():
+            pass
+        return indexer
+
+    def history(self) -> History:
+        return History(
+            self.reader(),
+            lambda: self.page.committed,
+            self.index_path,
+            own_name=OWN_NAME,
+            peer_name=peer_name,
+            held_reason=lambda peer: "unpaired" if peer in self.held_peers else None,
+            on_damage=self.damage.append,
+        )
+
+    def expected(self, wanted: Filter, after: Known | None = None) -> list[Known]:
+        """What a query must find, by going through all there is."""
+        found = [m for m in sorted(self.known, key=lambda m: m.location) if self._fits(m, wanted)]
+        if after is not None:
+            found = [m for m in found if m.location > after.location]
+        if wanted.lines is not None:
+            found = found[max(0, len(found) - wanted.lines) :]
+        return found[::-1] if wanted.reverse else found
+
+    def state_of(self, message: Known) -> tuple[str, str | None]:
+        if message.state == model.QUEUED and not message.seq and message.record.peer in self.held_peers:
+            return model.HELD, "unpaired"
+        return message.state, message.reason
+
+    def _fits(self, m: Known, wanted: Filter) -> bool:
+        body = m.message.body.decode("utf-8", "replace")
+        return all(
+            (
+                wanted.peer in (None, m.record.peer),
+                wanted.direction in (None, model.IN if m.record.kind == Kind.IN else model.OUT),
+                wanted.state in (None, self.state_of(m)[0]),
+                wanted.kind in (None, m.message.kind),
+                wanted.user in (None, m.message.user),
+                wanted.id is None or m.message.id.hex().startswith(wanted.id),
+                wanted.since_ns is None or wanted.since_ns <= m.record.wall_ns,
+                wanted.until_ns is None or m.record.wall_ns <= wanted.until_ns,
+                wanted.grep is None or re.search(wanted.grep, body) is not None,
+            )
+        )
+
+    def row_of(self, m: Known) -> dict[str, object]:
+        """The row that tells this message, without its cursor."""
+        is_in, name = m.record.kind == Kind.IN, peer_name(m.record.peer)
+        state, reason = self.state_of(m)
+        return {
+            "id": m.message.id,
+            "peer": name,
+            "direction": "in" if is_in else "out",
+            "seq": m.seq or None,
+            "kind": model.MESSAGE_KINDS[m.message.kind],
+            "state": state,
+            "reason": reason,
+            "from_": name if is_in else OWN_NAME,
+            "to": OWN_NAME if is_in else name,
+            "user": m.message.user,
+            "sent_at_ns": m.message.sent_ns,
+            "stored_at_ns": m.record.wall_ns,
+            "receipt_at_ns": m.receipt_at_ns,
+            "body": m.message.body,
+            "headers": m.message.headers,
+            "peer_number": m.record.peer,
+            "location": m.location,
+        }
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def peer_name(number: int) -> str:
+    return f"peer{number}"
+
+
+def told(row: Row) -> dict[str, object]:
+    """What a row tells, without its cursor."""
+    return {name: getattr(row, name) for name in Row.__struct_fields__ if name != "cursor"}
+
+
+def rows(history: History, wanted: Filter) -> Iterator[Row]:
+    for part in history.query(wanted):
+        assert part
+        yield from part
