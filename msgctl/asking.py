@@ -5,6 +5,7 @@ from msgctl.client import Client
 from msgctl.grammar import Args
 from msgctl.output import Screen, field
 from msgctl.send import plain
+from msgd.wire.varlink import Json
 
 
 def show(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -35,15 +36,16 @@ def why(args: Args, screen: Screen, client: Client, form: str) -> int:
 def queue(args: Args, screen: Screen, client: Client, form: str) -> int:
     """What waits, in the order of sending."""
     peer = args.word(0)
-    first = True
+    rows: list[Json] = []  # a table needs all of them before it knows how wide it is
     for answer in client.stream("Queue", peer=None if peer is None else plain(peer)):
         waiting = answer.get("messages") or []
         if form == "json":
             screen.write("".join([screen.json_text(one) + "\n" for one in waiting]))
-        elif waiting:
-            tables.queue(screen, waiting, heads=first)
-            first = False
-    if first and form != "json":
+        else:
+            rows += waiting
+    if rows:
+        tables.queue(screen, rows)
+    elif form != "json":
         screen.write("nothing waits\n")
     return 0
 

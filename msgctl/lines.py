@@ -143,6 +143,8 @@ class _Lines:
                 ready, source.fd = [], None
             if source.fd is None and not ready and not self._pipeline.under_way:
                 return
+            if ready and not self._pipeline.full:
+                continue  # the answers made room: there may be nothing else to wait for
             if self._pipeline.wait(None if ready else source.fd):
                 try:
                     ready = source.read()

@@ -21,7 +21,7 @@ JOINERS = "\u200c\u200d"  # invisible, harmless, part of Persian words and of ma
 COLOURS = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
 
 
-class BrokenOutput(Exception):  # noqa: N818  # not an error: nobody reads any more
+class BrokenOutput(Exception):  # not an error: nobody reads any more
     """Whoever read our output went away."""
 
 

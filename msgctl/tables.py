@@ -94,7 +94,7 @@ def _peer(screen: Screen, peer: Json) -> list[str]:
     ]
 
 
-def queue(screen: Screen, waiting: list[Json], *, heads: bool) -> None:
+def queue(screen: Screen, waiting: list[Json]) -> None:
     """What waits, one message a line."""
     rows = [
         [
@@ -110,8 +110,7 @@ def queue(screen: Screen, waiting: list[Json], *, heads: bool) -> None:
         for one in waiting
     ]
     titles = ("ID", "PEER", "STATE", "SINCE", "SIZE", "NEXT TRY", "EXPIRES", "REASON")
-    if heads or rows:
-        show(screen, titles, rows)
+    show(screen, titles, rows)
 
 
 def _when(screen: Screen, ns: int | None) -> str:

@@ -21,7 +21,8 @@ class Backoff:
         stable_s: float = 60.0,
     ) -> None:
         self._random = random  # returns 0 ≤ x < 1
-        self._first_s, self._cap_s, self._stable_s = first_s, cap_s, stable_s
+        self.cap_s = cap_s  # may be changed at any time
+        self._first_s, self._stable_s = first_s, stable_s
         self.failures = 0  # in a row
         self.next_try_mono_s = 0.0
 
@@ -29,7 +30,7 @@ class Backoff:
         """A try ended after `lived_s`; returns the seconds until the next one may begin."""
         if lived_s >= self._stable_s:
             self.failures = 0
-        whole_s = min(self._cap_s, self._first_s * float(1 << min(self.failures, MOST_DOUBLINGS)))
+        whole_s = min(self.cap_s, self._first_s * float(1 << min(self.failures, MOST_DOUBLINGS)))
         self.failures += 1
         wait_s = whole_s * (0.5 + self._random() / 2)
         self.next_try_mono_s = now_s + wait_s

@@ -17,8 +17,8 @@ import msgspec
 from msgd import __version__, model, showing
 from msgd.errors import INTERFACE, NotTrusted, StorageRefused, UnknownMessage, UnknownPeer, UsageError
 from msgd.history import History
-from msgd.rows import Cursor, Filter
 from msgd.log.index import Location
+from msgd.rows import Cursor, Filter
 from msgd.submitting import SendCall
 from msgd.trust.identity import parse_identity
 from msgd.wire.ledger import Cancel, Nudge, PeerState, PutPeer, Reload
@@ -129,7 +129,9 @@ def _log(control: Control, call: LogCall, more: bool) -> None:
         wanted = msgspec.structs.replace(wanted, lines=None, reverse=False, after=behind)
         _stream(control, history, wanted, upto)
     if control.damage:
-        raise StorageRefused(f"Part of the log could not be read: {control.damage[0]}.", "The rest was shown.")
+        raise StorageRefused(
+            f"Part of the log could not be read: {control.damage[0]}.", "The rest was shown."
+        )
     control.reply({"messages": []})
 
 
@@ -143,7 +145,9 @@ def _filter(control: Control, call: LogCall) -> Filter:
     if call.id is not None:
         prefix = model.id_prefix(call.id)
         if prefix is None:
-            raise UsageError(f"{call.id!r} is not the beginning of an id: expected 4 or more hexadecimal digits.")
+            raise UsageError(
+                f"{call.id!r} is not the beginning of an id: expected 4 or more hexadecimal digits."
+            )
     return Filter(
         peer=None if call.peer is None else control.lookup(call.peer, removed=True).number,
         direction=_one_of(DIRECTIONS, call.direction, "direction"),
@@ -220,7 +224,9 @@ def _cancel(control: Control, call: IdCall, more: bool) -> None:
 def _retry(control: Control, call: PeerCall, more: bool) -> None:
     peer = control.lookup(call.peer)
     if not peer.address:
-        raise UsageError(f"{peer.name} has no address to dial.", f"msgctl peer add {peer.name} ADDRESS --key …")
+        raise UsageError(
+            f"{peer.name} has no address to dial.", f"msgctl peer add {peer.name} ADDRESS --key …"
+        )
     if not peer.connected:
         control.ask(Nudge(control.next_token(), peer.number))
     control.reply({"next_try_s": 0.0})
@@ -386,11 +392,12 @@ def locate(history: History, text: str) -> Location:
     """Where the one message stands whose id is or begins with `text`. Raises UnknownMessage, UsageError."""
     prefix = model.id_prefix(text)
     if prefix is None:
-        raise UsageError(f"{text!r} is no id: expected 4 or more hexadecimal digits.", "See `msgctl log -o json`.")
+        raise UsageError(
+            f"{text!r} is no id: expected 4 or more hexadecimal digits.", "See `msgctl log -o json`."
+        )
     found = history.find(prefix, 3)
     if not found:
         raise UnknownMessage(f"No message has an id that begins with {text}.", "See `msgctl log`.")
     if len(found) > 1:
         raise UnknownMessage(f"Several messages have an id that begins with {text}.", "Give more of it.")
     return found[0]
-

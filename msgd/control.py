@@ -107,7 +107,9 @@ def refuse_crowd(sock: socket.socket, count: int) -> None:
     """One error reply to a client that is one too many of its user."""
     text = f"This user has {count} connections to msgd already."
     try:
-        sock.send(_error(MsgdError(text, "Close some, or raise limits.control_per_uid.")), socket.MSG_DONTWAIT)
+        sock.send(
+            _error(MsgdError(text, "Close some, or raise limits.control_per_uid.")), socket.MSG_DONTWAIT
+        )
     except OSError:
         return  # it has gone
 
@@ -142,6 +144,7 @@ class Control:
         self.damage: list[str] = []  # met by the present query
         self._calls = varlink.Splitter()
         self._waiting: deque[Call] = deque()
+        self._heard: deque[Any] = deque()  # from the log process, in its order
         self._answers: dict[int, Frame] = {}
         self._token = 0
         self._state: State | None = None
@@ -161,7 +164,11 @@ class Control:
             self._do_calls()
 
     def _step(self, timeout_ms: float | None) -> None:
-        """Wait for the client or the log process, and take in what comes."""
+        """Wait for the client or the log process, and take in what comes.
+
+        While calls wait for their turn nothing more is read: they are the client's memory, not ours.
+        """
+        self._poll.modify(self.sock, 0 if self._waiting else select.POLLIN)  # its end is told all the same
         for fd, _ in self._poll.poll(timeout_ms):
             if fd == self.sock.fileno():
                 self._hear_client()
@@ -217,8 +224,8 @@ class Control:
             self.send(_encode({"parameters": parameters}) + b"\0")
 
     def fail(self, error: MsgdError) -> None:
-        """Answer the present call with an error."""
-        self.send(_error(error))
+        """Answer the present call with an error, behind the answers to the sends before it."""
+        self.submitting.in_turn(_error(error))
 
     def encode_reply(self, parameters: Any) -> bytes:
         """The bytes of an answer that may have to wait for its turn."""
@@ -296,9 +303,7 @@ class Control:
 
     def _note_damage(self, damaged: Damaged) -> None:
         self.damage.append(f"{damaged.segment} at {damaged.offset}: {damaged.why}")
-        journal.event(
-            "log.damage_found", segment=damaged.segment, offset=damaged.offset, reason=damaged.why
-        )
+        journal.event("log.damage_found", segment=damaged.segment, offset=damaged.offset, reason=damaged.why)
 
     # --- the log process --------------------------------------------------------------------------------
 
@@ -317,7 +322,8 @@ class Control:
         """Say something and wait for the answer. Raises the error that the log process names."""
         self.tell(frame)
         while frame.token not in self._answers:
-            self._ledger_poll.poll()
+            if not self._heard:
+                self._ledger_poll.poll()
             self._hear_ledger()
         answer = self._answers.pop(frame.token)
         if isinstance(answer, Refused):
@@ -332,15 +338,13 @@ class Control:
 
     def wait_wake(self) -> None:
         """Wait until the log process says something, or the client leaves. Raises ClientGone."""
-        for fd, _ in self._poll.poll():
-            if fd == self.sock.fileno():
-                self._hear_client()
-            else:
-                self._hear_ledger()
+        self._step(None)
 
     def _hear_ledger(self) -> None:
-        frames = self._receive()
-        for frame in frames:
+        """Take in what the log process says, in its order, also where handling one frame asks for another."""
+        self._heard.extend(self._receive())
+        while self._heard:
+            frame = self._heard.popleft()
             if isinstance(frame, Wake):
                 if frame.kind:
                     self.submitting.wake(frame)
@@ -381,5 +385,3 @@ def _unknown_method(method: str) -> bytes:
     if interface in (errors.INTERFACE, varlink.SERVICE):
         return varlink.error(f"{varlink.SERVICE}.MethodNotFound", {"method": method})
     return varlink.error(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": interface})
-
-

@@ -22,12 +22,13 @@ NEVER_S = float("inf")
 class Course:
     """How it stands with dialling one peer."""
 
-    __slots__ = ("backoff", "linked_s", "lost_s", "next_s", "peer", "pid", "reason")
+    __slots__ = ("backoff", "dialled_s", "linked_s", "lost_s", "next_s", "peer", "pid", "reason")
 
     def __init__(self, peer: KnownPeer, backoff: Backoff, now_s: float) -> None:
         self.peer = peer
         self.backoff = backoff
         self.next_s = now_s
+        self.dialled_s = -NEVER_S  # when the last try began
         self.linked_s = -NEVER_S  # when its last link began
         self.lost_s = -NEVER_S  # when its last link ended
         self.pid = 0  # the worker that dials
@@ -54,13 +55,19 @@ class Dialling:
         before, course.peer = course.peer, peer
         if before.linked and not peer.linked:
             course.lost_s = now_s
-            course.next_s = now_s + course.backoff.failed(now_s, now_s - course.linked_s)
+            self._wait(course, now_s, now_s - course.linked_s)
         if not before.linked and peer.linked:
             course.linked_s = now_s
             course.reason = ""
         if before.address != peer.address:
             course.backoff.reset(now_s)
             course.next_s = now_s
+
+    def limit(self, backoff_max_s: float) -> None:
+        """Another longest wait, from the next try on."""
+        self.backoff_max_s = backoff_max_s
+        for course in self.courses.values():
+            course.backoff.cap_s = backoff_max_s
 
     def due(self, now_s: float) -> Iterator[Course]:
         """Whom to dial now."""
@@ -85,17 +92,25 @@ class Dialling:
         elif self.is_eager(course, now_s):
             course.next_s = min(course.next_s, now_s + EAGER_CAP_S)
 
+    def began(self, course: Course, pid: int, now_s: float) -> None:
+        """A worker was forked that dials."""
+        course.pid, course.dialled_s = pid, now_s
+
     def ended(self, course: Course, now_s: float, retry_s: float) -> None:
-        """Its worker ended without a link (or with one that is over)."""
+        """Its worker ended: without a link, or with one whose end `learn` hears of, before or after this."""
         course.pid = 0
-        if course.peer.linked:
+        if course.peer.linked or course.linked_s > course.dialled_s:
             return
-        wait_s = course.backoff.failed(now_s)
+        self._wait(course, now_s)
+        if retry_s:
+            course.next_s = now_s + retry_s if retry_s > 0 else NEVER_S
+
+    def _wait(self, course: Course, now_s: float, lived_s: float = 0.0) -> None:
+        """A try or a link is over: when the next one begins."""
+        wait_s = course.backoff.failed(now_s, lived_s)
         if self.is_eager(course, now_s):
             wait_s = min(wait_s, EAGER_CAP_S)
-        if retry_s > 0:
-            wait_s = retry_s
-        course.next_s = NEVER_S if retry_s < 0 else now_s + wait_s
+        course.next_s = now_s + wait_s
 
     def is_eager(self, course: Course, now_s: float) -> bool:
         """Messages wait, and the peer was linked a moment ago."""

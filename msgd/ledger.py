@@ -40,15 +40,14 @@ from msgd.wire.ledger import (
     Clocks,
     DialFailed,
     DialNow,
+    Done,
     FirstUnreceipted,
-    Frame,
     HeadAt,
     Indexed,
     Introduce,
     KnownPeer,
     MayDial,
     Nudge,
-    Done,
     Opened,
     OpenEpoch,
     Peers,
@@ -79,9 +78,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Ledger:
     """The log process's loop and its table of requests."""
 
-    def __init__(
-        self, supervisor: socket.socket, books: Books, identity: bytes, index_path: str
-    ) -> None:
+    def __init__(self, supervisor: socket.socket, books: Books, identity: bytes, index_path: str) -> None:
         self.books = books
         self.supervisor = Channel(supervisor, "supervisor", 0)
         self.channels: dict[int, Channel] = {self.supervisor.fd: self.supervisor}
@@ -101,7 +98,7 @@ class Ledger:
 
     def run(self) -> None:
         """Serve until the supervisor is gone or said stop. Raises Fatal."""
-        self.supervisor.say(Peers([self.links.known(p) for p in self.books.delivery.peers.values()]))
+        self._tell_peers()
         while not self._is_over():
             timeout = 0.0 if self.outgoing.releasable else self._timeout_s()
             for fd, mask in self._epoll.poll(timeout):
@@ -200,8 +197,8 @@ class Ledger:
 
     def _ping(self, _: Channel, frame: Ping) -> None:
         self._note_clock()
-        waiting = [p.out.waiting_count + len(p.out.unreceipted) for p in self._peers()]
-        self.supervisor.say(Pong(frame.token, self.links.connected(), sum(waiting), 0))
+        queued = sum(p.out.queued_count for p in self._peers())
+        self.supervisor.say(Pong(frame.token, self.links.connected(), queued, 0))
 
     def _note_clock(self) -> None:
         step_ns = self.books.note_clock_step()
@@ -214,7 +211,9 @@ class Ledger:
         chosen = [peers[frame.peer]] if frame.peer in peers else peers.values()
         states = [self._state_of(peer) for peer in chosen]
         store = self.books.store
-        channel.say(State(frame.token, store.log_id, self.books.generation, states, self.indexed, store.is_full))
+        channel.say(
+            State(frame.token, store.log_id, self.books.generation, states, self.indexed, store.is_full)
+        )
 
     def _state_of(self, peer: Peer) -> PeerState:
         out, status = peer.out, self.links.status(peer.number)
@@ -228,7 +227,7 @@ class Ledger:
             since_ns=status.since_ns,
             reason=status.reason,
             next_mono_ns=status.next_mono_ns,
-            queued=out.waiting_count + sum(b.count for b in out.unreceipted),
+            queued=out.queued_count,
             unreceipted=sum(b.count for b in out.unreceipted),
             sent=out.receipt,
             received=peer.inward.last,
@@ -253,6 +252,7 @@ class Ledger:
     def _settings(self, _: Channel, frame: Settings) -> None:
         journal.set_level(frame.log_level)
         self.links.window.bytes, self.links.window.batches = frame.window_bytes, frame.window_batches
+        self._tell_peers()  # their addresses as the log has them: the configuration's may have gone
 
     def _indexed(self, _: Channel, frame: Indexed) -> None:
         self.indexed = frame.offset
@@ -268,6 +268,9 @@ class Ledger:
     def _stop(self, _: Channel, __: Stop) -> None:
         self.links.cut_all("closing")
         self.stopping_until_s = self.books.clock.mono_ns() / 1e9 + STOP_S
+
+    def _tell_peers(self) -> None:
+        self.supervisor.say(Peers([self.links.known(p) for p in self.books.delivery.peers.values()]))
 
     def _tell_peer(self, known: KnownPeer) -> None:
         self.supervisor.say(Peers([known]))
@@ -365,20 +368,30 @@ def open_books(config: Config, page: SharedPage) -> Books:
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
         store = Store(directory, clock, segment_bytes=config.limits.segment_bytes, page=page)
-        recovery = store.recover(apply, lambda: delivery.checkpoint(max(recent.newest_ms(), delivery.id_horizon_ms)))
+        recovery = store.recover(
+            apply, lambda: delivery.checkpoint(max(recent.newest_ms(), delivery.id_horizon_ms))
+        )
     except Damaged as error:
         text = f"The log is damaged in the middle: {error.segment}, log offset {error.offset}: {error.why}."
-        raise ConfigError(text, "Nothing was changed. Put the segment aside or restore it, then start again.") from error
+        raise ConfigError(
+            text, "Nothing was changed. Put the segment aside or restore it, then start again."
+        ) from error
     except StorageFull as error:
-        raise ConfigError(f"No space for the log in {directory}.", "Free some space, then start msgd again.") from error
+        raise ConfigError(
+            f"No space for the log in {directory}.", "Free some space, then start msgd again."
+        ) from error
     except OSError as error:
-        raise ConfigError(f"Cannot use the log in {directory}: {error.strerror}.", "See that msgd may write there.") from error
+        raise ConfigError(
+            f"Cannot use the log in {directory}: {error.strerror}.", "See that msgd may write there."
+        ) from error
     recent.horizon_ms = delivery.id_horizon_ms
     recent.start = first[0] if first else 0
     books = Books(store, Reader(directory, lambda: page.committed), page, clock)
     books.delivery, books.recent = delivery, recent
     page.committed = store.committed
-    journal.event("log.opened", records=recovery.records, seconds=round(recovery.seconds, 3), offset=store.committed)
+    journal.event(
+        "log.opened", records=recovery.records, seconds=round(recovery.seconds, 3), offset=store.committed
+    )
     if recovery.cut_bytes:
         journal.event("log.repaired", cut_bytes=recovery.cut_bytes, kept_as=recovery.broken_path)
     return books

@@ -19,6 +19,7 @@ from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
 from msgd.meeting import MeetingFailed, Node, Wire
 from msgd.model import MAX_APPEND_BYTES
+from msgd.peer.connection import Event
 from msgd.peer.errors import ProtocolError
 from msgd.peer.frames import Batch, Goodbye, Hello, Ping, Pong, Receipt, Refuse, clock_sample
 from msgd.wire import ledger
@@ -74,7 +75,7 @@ def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket
         taken = _take(ledger_end, wire, hello, address, deadline_s)
         meeting.welcome(node, wire, taken, deadline_s)
     except (MeetingFailed, OSError, LinkEnded) as error:
-        journal.event("link.refused", level="info", peer=address, reason=str(error))
+        journal.event("link.refused", level="debug", peer=address, reason=str(error))
         return 0
     return _serve(node, wire, ledger_end, reader, taken, address)
 
@@ -128,9 +129,7 @@ def _take(ledger_end: Ledger, wire: Wire, hello: Hello, address: str, deadline_s
     raise MeetingFailed(f"refused: {answer.code}")
 
 
-def _serve(
-    node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Taken, address: str
-) -> int:
+def _serve(node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Taken, address: str) -> int:
     """The link stands: agree, then flow, until one end is done."""
     journal.bind(peer=taken.name, link_id=taken.link)
     link = Link(node, wire, ledger_end, reader, taken.peer)
@@ -173,7 +172,7 @@ class Link:
         session_fd = self.wire.session.fileno()
         writing = False
         self.agreement.advance()
-        self._hear_peer()  # what came together with the welcome
+        self._act_on(list(self.wire.connection.received(0)))  # what came together with the welcome
         while True:
             self._flush()
             if bool(self.outgoing) != writing:
@@ -226,6 +225,9 @@ class Link:
             raise LinkEnded("the peer closed the connection")
         if events:
             self.heard_s = time.monotonic()
+            self._act_on(events)
+
+    def _act_on(self, events: list[Event]) -> None:
         receipt = None
         for event in events:
             match event:
@@ -243,9 +245,7 @@ class Link:
                 case _:
                     self.agreement.heard(event)
         if receipt is not None:
-            self._to_ledger(
-                ledger.Receipt(receipt.seq, receipt.head, receipt.wall_ns, receipt.boot_ns)
-            )
+            self._to_ledger(ledger.Receipt(receipt.seq, receipt.head, receipt.wall_ns, receipt.boot_ns))
 
     def _take_batch(self, batch: Batch) -> None:
         """Hand a batch to the log process. What is not a list of messages never gets there."""

@@ -22,10 +22,10 @@ from msgd.wire.ledger import (
     Committed,
     Cut,
     Denied,
-    Done,
-    FirstUnreceipted,
     DirectionState,
+    Done,
     EpochOpened,
+    FirstUnreceipted,
     Full,
     Granted,
     HeadAt,
@@ -39,8 +39,8 @@ from msgd.wire.ledger import (
     Ready,
     Receipt,
     Send,
-    Taken,
     TakeHello,
+    Taken,
     UnreceiptedFrom,
 )
 
@@ -224,9 +224,7 @@ class Linking:
         change = EpochChange(
             epoch, frame.sender_last, frame.sender_head, frame.receiver_last, frame.receiver_head
         )
-        head = epoch_head(
-            epoch, frame.base, frame.sender_head, frame.receiver_head
-        )
+        head = epoch_head(epoch, frame.base, frame.sender_head, frame.receiver_head)
         payload = _encode(change)
         self.books.room(len(payload), essential=True)
         self.books.add(

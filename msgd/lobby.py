@@ -3,8 +3,8 @@
 Pure but for closing sockets: the supervisor asks before it forks. A connection waits here until its first
 bytes look like a TLS handshake (`16 03`), so half-open connections and garbage cost no process. Places
 also count the workers that still shake hands. Limits as in the trust protocol, section 8: 64 places, 4 per
-source (an IPv4 address, an IPv6 /64); when they are full the oldest goes and the new one stays; 16 more for
-sources where a paired peer was last seen, so that strangers cannot keep the known ones out.
+source (an IPv4 address, an IPv6 /64); when they are full the oldest goes, strangers first, and the new one
+stays; 16 more for sources where a paired peer was last seen, so that strangers cannot keep the known ones out.
 """
 
 import ipaddress
@@ -50,21 +50,26 @@ class Lobby:
         """A place for this connection, and the guests that must leave for it."""
         host, port = address[0], address[1]
         source = source_of(host)
-        leaving = []
         same = [g for g in self.guests if g.source == source]
         if len(same) >= self.per_source:
-            leaving.append(same[0])
+            leaving = same[:1]
         else:
-            group = [g for g in self.guests if (g.source in self.known_sources) == (source in self.known_sources)]
-            limit = self.reserved if source in self.known_sources else self.places
-            if len(group) >= limit:
-                leaving.append(group[0])
+            leaving = self._crowded_out(source)
         for guest in leaving:
             self.guests.remove(guest)
         text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         guest = Guest(text, source, now_s + self.handshake_s, sock)
         self.guests.append(guest)
         return guest, leaving
+
+    def _crowded_out(self, source: str) -> list[Guest]:
+        """Who must leave for a newcomer from `source`, when the places it may have are taken."""
+        known = [g for g in self.guests if g.source in self.known_sources]
+        strangers = [g for g in self.guests if g.source not in self.known_sources]
+        if source in self.known_sources and len(known) < self.reserved:
+            return []
+        taken = len(strangers) + max(0, len(known) - self.reserved)
+        return (strangers or known)[:1] if taken >= self.places else []
 
     def leave(self, guest: Guest) -> None:
         """The guest went, or became a link."""

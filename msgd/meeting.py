@@ -125,18 +125,28 @@ class Wire:
         return events
 
     def wait_event(self, deadline_s: float) -> Event:
-        """The next event before the link stands. Raises MeetingFailed."""
-        while True:
-            try:
-                events = self.receive()
-            except RemoteProtocolError as error:
-                self._refuse(error)
-                raise MeetingFailed(f"the peer broke the protocol: {error}") from error
-            if events is None:
-                raise MeetingFailed("the peer closed the connection")
-            if events:
-                return events[0]
-            _wait(self.session, select.POLLIN, deadline_s)
+        """The next event before the link stands; what came behind it stays for later. Raises MeetingFailed."""
+        try:
+            while True:
+                event = next(iter(self.connection.received(self._read())), None)
+                if event is not None:
+                    return event
+                _wait(self.session, select.POLLIN, deadline_s)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            raise MeetingFailed(f"the peer broke the protocol: {error}") from error
+
+    def _read(self) -> int:
+        """Bytes read into the connection's buffer, 0 when there are none yet. Raises MeetingFailed."""
+        try:
+            count = self.session.recv_into(self.connection.receive_buffer())
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            count = 0
+        if not count:
+            raise MeetingFailed("the peer closed the connection")
+        return count
 
     def say(self, frame: Frame | Hello, deadline_s: float) -> None:
         """Write one frame before the link stands."""
@@ -158,9 +168,12 @@ class Wire:
 
 def accept(node: Node, sock: socket.socket, deadline_s: float) -> tuple[Wire, Hello]:
     """TLS, our greet, the peer's checked hello. Raises MeetingFailed, OSError."""
-    session = _handshake(node.acceptor.wrap_socket(
-        sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
-    ), deadline_s)
+    session = _handshake(
+        node.acceptor.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
+        ),
+        deadline_s,
+    )
     _check(lambda: tls.check_session(session))
     own = node.key.identity
 
@@ -282,7 +295,9 @@ def _check(check: Callable[[], object]) -> None:
     try:
         check()
     except tls.WrongKeyError as error:
-        raise MeetingFailed("another key than the pinned one answers there: nothing was sent", 30.0) from error
+        raise MeetingFailed(
+            "another key than the pinned one answers there: nothing was sent", 30.0
+        ) from error
     except tls.SessionError as error:
         raise MeetingFailed(str(error)) from error
 
@@ -294,4 +309,3 @@ def _wait(session: ssl.SSLSocket, mask: int, deadline_s: float) -> None:
     poll.register(session, mask)
     if left_s <= 0 or not poll.poll(left_s * 1000):
         raise MeetingFailed("the peer did not finish its hello in time")
-

@@ -200,7 +200,12 @@ class Outgoing:
         peer = books.delivery.peers[header.peer]
         waiting = next((r for r in peer.out.waiting if r.start <= frame.offset < r.stop), None)
         gone = peer.out.ended.get(frame.offset, [])
-        if waiting is None or waiting.kind != Kind.HELD or frame.offset <= waiting.after or frame.index in gone:
+        if (
+            waiting is None
+            or waiting.kind != Kind.HELD
+            or frame.offset <= waiting.after
+            or frame.index in gone
+        ):
             text = "The message may already be with the peer, so it cannot be cancelled any more."
             channel.say(Refused(frame.token, "TooLate", text, "See `msgctl why ID`."))
             return
@@ -257,9 +262,7 @@ class Outgoing:
     def _end(self, peer: Peer, state: str, reason: str, places: list[tuple[int, int]]) -> None:
         payload = _encode(Ended(state, reason, places))
         self.books.room(len(payload), essential=True)
-        self.books.add(
-            Kind.ENDED, peer=peer.number, direction=model.OUT, count=len(places), payload=payload
-        )
+        self.books.add(Kind.ENDED, peer=peer.number, direction=model.OUT, count=len(places), payload=payload)
         self.books.delivery.ended(peer, places)
 
 

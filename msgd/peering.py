@@ -46,7 +46,10 @@ class Peering:
             return f"{frame.name!r} cannot name a peer.", "A name has 1 to 63 of a-z, 0-9 and '-'."
         named = next((p for p in self._live() if p.name == frame.name), None)
         if named is not None and named.identity != frame.identity:
-            return f"The name {frame.name} belongs to another peer.", "Choose another name, or remove that peer."
+            return (
+                f"The name {frame.name} belongs to another peer.",
+                "Choose another name, or remove that peer.",
+            )
         known = books.delivery.by_identity.get(frame.identity)
         address = frame.address or (known.address if known else "")
         if known and not known.removed and (known.name, known.address) == (frame.name, address):
@@ -68,9 +71,7 @@ class Peering:
         if any(p.name == frame.name and p is not peer for p in self._live()):
             return f"The name {frame.name} belongs to another peer.", "Choose another name."
         old = peer.name
-        self._record(
-            peer.number, PeerChange("renamed", peer.identity, frame.name, peer.address, frame.user)
-        )
+        self._record(peer.number, PeerChange("renamed", peer.identity, frame.name, peer.address, frame.user))
         self.books.promise_answer(channel, frame.token, Done(frame.token, old != frame.name, peer.number))
         self.on_change(self.links.known(peer))
         journal.event("peer.renamed", peer=frame.name, old=old, user=frame.user)
@@ -78,10 +79,9 @@ class Peering:
 
     def _remove(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:
         peer = self.books.delivery.peers[frame.number]
+        self.books.commit()  # an end may only name records of earlier appends
         cancelled = self.outgoing.cancel_all(peer)
-        self._record(
-            peer.number, PeerChange("removed", peer.identity, peer.name, peer.address, frame.user)
-        )
+        self._record(peer.number, PeerChange("removed", peer.identity, peer.name, peer.address, frame.user))
         self.links.cut(peer.number, "the peer was removed")
         self.books.promise_answer(channel, frame.token, Done(frame.token, True, cancelled))
         self.on_change(self.links.known(peer))

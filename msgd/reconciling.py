@@ -105,10 +105,10 @@ class Agreement:
     def _make_ready(self, next_seq: int) -> None:
         self.is_ready = True
         limits = self.link.wire.connection.peer_limits
+        if next_seq > 1:  # the hello counts as a receipt: the one for this may have been lost with a process
+            self._ask(ledger.Proven(self._token(), next_seq - 1))
         self._resend_old(next_seq)
-        self.link.ledger.pipe.send(
-            ledger.Ready(next_seq - 1, limits.window_bytes, limits.window_batches)
-        )
+        self.link.ledger.pipe.send(ledger.Ready(next_seq - 1, limits.window_bytes, limits.window_batches))
         unheard, self.link.ledger.unheard = list(self.link.ledger.unheard), type(self.link.ledger.unheard)()
         self.link.hear_frames(unheard)
 
@@ -137,9 +137,7 @@ class Agreement:
         for header in self.link.reader.headers(None):
             if header.peer != self.link.peer:
                 continue
-            if header.kind in kinds and header.first_seq + header.count - 1 == seq:
-                found = header.head
-            elif header.kind == Kind.EPOCH and header.direction == direction and header.first_seq == seq + 1:
+            if (header.kind in kinds and header.first_seq + header.count - 1 == seq) or (header.kind == Kind.EPOCH and header.direction == direction and header.first_seq == seq + 1):
                 found = header.head
         return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgd import model
 from msgd.errors import TooLate, UsageError
 from msgd.log.reader import Reader
-from msgd.log.record import Kind, Record
+from msgd.log.record import Header, Kind
 from msgd.rows import Row
 from msgd.trust.identity import identity_text
 from msgd.wire.ledger import PeerState
@@ -123,7 +123,7 @@ def waiting(
     }
 
 
-def life(reader: Reader, row: Row, records: Iterable[Record]) -> list[dict[str, Any]]:
+def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, Any]]:
     """What happened to a message, in order."""
     events = [_event(row.sent_at_ns, "sent", f"by {row.user} on {row.from_} (the sender's clock)")]
     for header in records:

@@ -63,6 +63,11 @@ class Outward(msgspec.Struct):
     def waiting_count(self) -> int:
         return sum(r.count for r in self.waiting)
 
+    @property
+    def queued_count(self) -> int:
+        """Messages on this disk of which no receipt says that they are on the peer's."""
+        return self.waiting_count + sum(b.count for b in self.unreceipted)
+
 
 class Inward(msgspec.Struct):
     """The direction from the peer to this node."""

@@ -64,8 +64,8 @@ class Pending:
         "call",
         "count",
         "deadline_s",
-        "duplicate",
         "done",
+        "duplicate",
         "ended",
         "first_seq",
         "ids",
@@ -76,10 +76,10 @@ class Pending:
         "payload",
         "peer",
         "queued_ns",
+        "reason",
         "receipt_ns",
         "reply",
         "state",
-        "reason",
         "stored_ns",
         "tries",
     )
@@ -106,6 +106,13 @@ class Pending:
         self.done = False
         self.reply = b""
         self.tries = 0
+
+    @classmethod
+    def answered(cls, reply: bytes) -> Pending:
+        """A call that was refused at once: its reply waits for its turn, nothing else of it is asked for."""
+        pending = cls.__new__(cls)
+        pending.done, pending.reply = True, reply
+        return pending
 
 
 class Submitting:
@@ -141,7 +148,16 @@ class Submitting:
             raise _too_big(len(payload), len(built))
         pending = Pending(call, peer, ids, payload, more)
         self.pending.append(pending)
-        self._submit(pending)
+        try:
+            self._submit(pending)
+        except MsgdError as error:
+            self._refuse(pending, error)
+            self._send_replies()
+
+    def in_turn(self, reply: bytes) -> None:
+        """Send a reply behind those of the calls before it."""
+        self.pending.append(Pending.answered(reply))
+        self._send_replies()
 
     def _build(self, given: Outgoing, call: SendCall, peer: PeerState) -> Message:
         """The message as it will lie in both logs."""
@@ -183,7 +199,10 @@ class Submitting:
             case Submitted():
                 self._queued(pending, frame)
             case Duplicates():
-                self._repeated(pending, frame.ids)
+                try:
+                    self._repeated(pending, frame.ids)
+                except MsgdError as error:
+                    self._refuse(pending, error)
             case Refused(name="Stale") if pending.tries < 3:
                 self._again(pending)
             case Refused():
@@ -202,7 +221,9 @@ class Submitting:
         if pending.call.wait != "stored":
             self._finish(pending)
         elif pending.more and not pending.done and self.pending[0] is pending:
-            self.control.reply(self._answer(pending), continues=True)
+            answer = self._answer(pending)
+            if not pending.done:  # the last reply may have gone out while the log process was asked
+                self.control.reply(answer, continues=True)
 
     def _again(self, pending: Pending) -> None:
         """Who is a peer has changed since we looked: look again."""
@@ -215,15 +236,14 @@ class Submitting:
             self._refuse(pending, error)
 
     def _repeated(self, pending: Pending, known: list[bytes]) -> None:
-        """Some ids are in the log already: the others are sent, those are answered as they stand."""
+        """Some ids are in the log already: the others are sent, those are answered as they stand.
+
+        Raises MsgdError when that cannot be done.
+        """
         seen = set(known)
         messages = decode_payload(pending.payload, pending.count)
         fresh = [m for m in messages if m.id not in seen]
-        try:
-            self.control.check_same([m for m in messages if m.id in seen], pending.peer.number)
-        except MsgdError as error:
-            self._refuse(pending, error)
-            return
+        self.control.check_same([m for m in messages if m.id in seen], pending.peer.number)
         pending.duplicate = True
         if fresh:
             pending.payload = b"".join(encode(m) for m in fresh)
@@ -248,7 +268,7 @@ class Submitting:
 
     def lose(self, error: MsgdError) -> None:
         """The log process is gone: what was not answered is uncertain, what is on disk stays queued."""
-        for pending in self.pending:
+        for pending in list(self.pending):
             if pending.done:
                 continue
             if pending.state:
@@ -263,6 +283,8 @@ class Submitting:
         """A record of a peer that we watch."""
         match wake.kind:
             case Kind.RECEIPT:
+                if wake.offset < self._receipts.get(wake.peer, (0, 0, 0))[2]:
+                    return  # `why_waiting` has heard a newer one in between
                 self._receipts[wake.peer] = (wake.first_seq, wake.aux, wake.offset)
                 for pending in self.pending:
                     if not pending.done and pending.peer.number == wake.peer:
@@ -319,16 +341,15 @@ class Submitting:
     # --- replies ----------------------------------------------------------------------------------------
 
     def timeout_ms(self) -> float | None:
-        """Until the next deadline."""
-        if not self.pending:
-            return None
-        return max(0.0, (min(p.deadline_s for p in self.pending) - time.monotonic()) * 1000 + 1)
+        """Until the next deadline of a call that `expire` may answer."""
+        due_s = min((p.deadline_s for p in self.pending if not p.done and p.state), default=None)
+        return None if due_s is None else max(0.0, (due_s - time.monotonic()) * 1000 + 1)
 
     def expire(self) -> None:
         """Answer those whose time is over, with the state that they have now."""
         now_s = time.monotonic()
         for pending in list(self.pending):
-            if pending.deadline_s <= now_s and pending.state and not pending.done:
+            if not pending.done and pending.state and pending.deadline_s <= now_s:
                 self._finish(pending)
         self._send_replies()
 
@@ -347,7 +368,10 @@ class Submitting:
     def _answer(self, pending: Pending) -> dict[str, Any]:
         reason, next_try_s = pending.reason, None
         if pending.state in (model.QUEUED, model.HELD) and not pending.first_seq:
-            reason, next_try_s = self.control.why_waiting(pending.peer.number)
+            try:
+                reason, next_try_s = self.control.why_waiting(pending.peer.number)
+            except errors.Uncertain:  # the log process has just died: what is on disk is queued all the same
+                reason = "msgd is starting again"
         common = {
             "state": pending.state,
             "reason": reason,

@@ -102,20 +102,21 @@ class Supervisor:
             self._start_log()
             while self.exit_code is None:
                 for key, _ in self._selector.select(self._timeout_s()):
-                    key.data()
+                    if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
+                        key.data()
                 self._do_timers()
         finally:
             self._end_all()
         return self.exit_code
 
     def _timeout_s(self) -> float:
+        if self._stopping_until_s is not None:  # no other timer is acted on any more
+            return max(0.0, self._stopping_until_s - time.monotonic()) if self.children.by_pid else 0.0
         due = [self._ping_at_s, self.dialling.next_s() if self.log else NEVER_S]
         due.append(self.lobby.next_deadline_s() or NEVER_S)
-        if self._stopping_until_s is not None:
-            due.append(self._stopping_until_s)
         if not self.children.of(Kind.LOG):
             due.append(self._log_at_s)
-        elif not self.children.of(Kind.INDEX):
+        elif self.log is not None and not self.children.of(Kind.INDEX):
             due.append(self._index_at_s)
         return max(0.0, min(due) - time.monotonic())
 
@@ -156,7 +157,7 @@ class Supervisor:
         pipe = self._starting
         frames = pipe.receive()
         if frames is None:
-            self._selector.unregister(pipe.sock)  # its end follows as a signal
+            self._unhear(pipe.sock)  # its end follows as a signal
             self._close_doors()
             return
         for frame, _ in frames:
@@ -174,6 +175,11 @@ class Supervisor:
                 case ReloadAsked():
                     self._say_log(Reloaded(frame.token, self._reload()))
 
+    def _unhear(self, channel: socket.socket) -> None:
+        """Nothing more comes from a log process: its channel or its signal said so, whichever was first."""
+        if channel in self._selector.get_map():
+            self._selector.unregister(channel)
+
     def _learn(self, frame: Peers, pipe: Pipe) -> None:
         now_s = time.monotonic()
         for peer in frame.peers:
@@ -185,15 +191,17 @@ class Supervisor:
             if guest is not None:
                 self.lobby.known_sources.add(guest.source)
                 self.lobby.leave(guest)
-        if self.log is None:
+        if self._stopping_until_s is not None:
+            pipe.offer(Stop())  # it was still starting when the others were told
+        elif self.log is None:
             self._open_doors(pipe)
 
-    def _say_log(self, frame: Any) -> None:
-        if self.log is not None:
-            try:
-                self.log.send(frame)
-            except OSError:
-                return  # it has just died: its end follows as a signal
+    def _say_log(self, frame: Any) -> bool:
+        """Tell the log process, if it is there and reads: a stalled disk must not stop this loop, too."""
+        try:
+            return self.log is not None and self.log.offer(frame)
+        except OSError:
+            return False  # it has just died: its end follows as a signal
 
     def _open_doors(self, pipe: Pipe) -> None:
         """The log process is at work: listen, and tell systemd at the first time."""
@@ -237,9 +245,12 @@ class Supervisor:
         def introduce(pid: int) -> None:
             assert self.log is not None
             try:
-                self.log.send_with_fd(Introduce(kind, pid), mine.fileno())
+                if not self.log.offer(Introduce(kind, pid), mine.fileno()):
+                    journal.event(
+                        "child.refused", title=f"{kind} {pid}", reason="the log process does not read"
+                    )
             except OSError:
-                return  # the log process has just died; the child will see that, too
+                return  # the log process has just died; the child, whose channel nobody has, ends as well
 
         try:
             yield theirs, introduce
@@ -253,7 +264,9 @@ class Supervisor:
         name = {Kind.PEER: "link", Kind.CONTROL: "control", Kind.INDEX: "index"}[kind]
         with self._channel(name) as (channel, introduce):
             try:
-                child = self.children.spawn(kind, label, lambda: body(channel), [channel.fileno(), *keep], data)
+                child = self.children.spawn(
+                    kind, label, lambda: body(channel), [channel.fileno(), *keep], data
+                )
             except OSError as error:
                 journal.event("child.refused", title=f"{kind} {label}", reason=error.strerror)
                 return None
@@ -263,9 +276,7 @@ class Supervisor:
     def _start_index(self) -> None:
         config, reader, page = self.config, self.reader, self.page
         self._index_at_s = time.monotonic() + 1.0
-        self._spawn(
-            Kind.INDEX, "", lambda channel: indexing.run(channel, config, reader, page), [], None
-        )
+        self._spawn(Kind.INDEX, "", lambda channel: indexing.run(channel, config, reader, page), [], None)
 
     def _accept_control(self, listener: socket.socket) -> None:
         sock = _accept(listener)
@@ -279,12 +290,18 @@ class Supervisor:
                 control.refuse_crowd(sock, len(same))
                 return
             config, node, reader, page, started_s = (
-                self.config, self.node, self.reader, self.page, self.started_s
+                self.config,
+                self.node,
+                self.reader,
+                self.page,
+                self.started_s,
             )
             self._spawn(
                 Kind.CONTROL,
                 f"uid {uid}",
-                lambda channel: control.run(sock, channel, control.Place(config, node, reader, page, started_s)),
+                lambda channel: control.run(
+                    sock, channel, control.Place(config, node, reader, page, started_s)
+                ),
                 [sock.fileno()],
                 uid,
             )
@@ -294,6 +311,7 @@ class Supervisor:
         if sock is None:
             return
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(TLS_HANDSHAKE))  # one byte wakes nobody
         guest, leaving = self.lobby.enter(sock, _address_of(sock), time.monotonic())
         for other in leaving:
             self._turn_out(other)
@@ -308,8 +326,7 @@ class Supervisor:
             return
         except OSError:
             first = b""
-        if first == TLS_HANDSHAKE[: len(first)] and len(first) == 1:
-            return  # the deadline decides
+        guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self._selector.unregister(guest.sock)
         sock, guest.sock = guest.sock, None
         with sock:
@@ -352,7 +369,7 @@ class Supervisor:
         if child is None:
             self.dialling.ended(course, now_s, 0.0)
         else:
-            course.pid = child.pid
+            self.dialling.began(course, child.pid, now_s)
 
     def _note_failed(self, frame: DialFailed) -> None:
         course = self.dialling.courses.get(frame.peer)
@@ -395,6 +412,7 @@ class Supervisor:
     def _log_ended(self, ended: Ended, now_s: float) -> None:
         """Its channels are gone, so every other child ends by itself; links begin anew."""
         self._close_doors()
+        self._unhear(ended.child.data)
         ended.child.data.close()
         if self._stopping_until_s is None:
             self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
@@ -461,7 +479,7 @@ class Supervisor:
         lobby = self.lobby
         lobby.places, lobby.per_source = limits.unauthenticated, limits.per_source
         lobby.reserved, lobby.handshake_s = limits.reserved_for_peers, limits.handshake_s
-        self.dialling.backoff_max_s = limits.backoff_max_s
+        self.dialling.limit(limits.backoff_max_s)
         self.node = node_with(self.node, config)
         self._say_log(Settings(config.log_level, limits.window_bytes, limits.window_batches))
 
@@ -486,9 +504,8 @@ class Supervisor:
         elif self._stall_told and not since_ns:
             self._stall_told = False
             journal.event("sync.resumed")
-        if self._answered == self._token:
+        if self._answered == self._token and self._say_log(Ping(self._token + 1)):
             self._token += 1
-            self._say_log(Ping(self._token))
 
     def _status(self) -> str:
         connected, queued, held = self._counts

@@ -129,7 +129,8 @@ class ControlServer:
         }
         return self.kept.setdefault(whole["id"], whole)
 
-    def receipt(self, message: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    @staticmethod
+    def receipt(message: dict[str, Any], **changes: Any) -> dict[str, Any]:
         """The receipt of a kept message."""
         same = {name: message[name] for name in ("id", "peer", "state", "reason", "seq")}
         times = {name: message[name] for name in ("stored_at_ns", "receipt_at_ns")}

@@ -120,7 +120,7 @@ class World:
 
         def checkpoint() -> list[bytes]:
             moved.append(len(applied))
-            return [b"checkpoint"]
+            return [bytes(len(self.records) % 7)]
 
         store = Store(self.log, self.clock, segment_bytes=self._segment_bytes, page=self.page)
         store.recover(applied.append, checkpoint)
@@ -142,7 +142,7 @@ class World:
 
     def roll(self) -> None:
         self.store.commit()
-        self.store.roll([b"checkpoint"])
+        self.store.roll([bytes(len(self.records) % 7)])
 
     def add(self, kind: int, **fields: int | bytes) -> Written:
         if self.store.pending > 600_000:
@@ -205,13 +205,12 @@ class World:
             message.life.append(written)
         self._number(line, taken)
 
-    def receipt(self, peer: int, batches: int) -> None:
-        """The peer has the first `batches` of those that were released."""
+    def receipt(self, peer: int, count: int) -> None:
+        """The peer has the next `count` messages; a batch counts as unreceipted until it has the last one."""
         line = self.line(peer)
-        taken = [message for batch in line.released[:batches] for message in batch]
-        del line.released[:batches]
-        if taken:
-            line.receipt = taken[-1].seq
+        line.receipt = min(line.receipt + count, line.last)
+        taken = [m for batch in line.released for m in batch if m.seq <= line.receipt]
+        line.released = [batch for batch in line.released if batch[-1].seq > line.receipt]
         at_ns = 1000 + line.receipt
         written = self.add(Kind.RECEIPT, peer=peer, direction=model.OUT, first_seq=line.receipt, aux=at_ns)
         for message in taken:
@@ -221,17 +220,16 @@ class World:
 
     def end(self, peer: int, messages: list[Known], state: str) -> None:
         """These end otherwise; the log process does so with what waits, or with all when a peer is removed."""
-        ended = [m for m in messages if m.state == model.QUEUED]
         self.store.commit()
-        places = [m.location for m in ended]
+        places = [m.location for m in messages]
         payload = msgspec.msgpack.encode([state, REASON, places])
         written = self.add(Kind.ENDED, peer=peer, direction=model.OUT, payload=payload)
         line = self.line(peer)
-        for message in ended:
-            message.state, message.reason = state, REASON
+        for message in messages:
             message.life.append(written)
-            if message in line.waiting:
-                line.waiting.remove(message)
+            if message.state == model.QUEUED:
+                message.state, message.reason = state, REASON
+        line.waiting = [m for m in line.waiting if m not in messages]
 
     def epoch(self, peer: int, direction: int) -> None:
         """A new epoch: what had no receipt waits again."""
@@ -241,14 +239,16 @@ class World:
         if direction == model.OUT:
             again = [m for batch in line.released for m in batch]
             for message in again:
-                message.seq = 0
-            line.released = []
-            line.waiting = [m for m in again if m.state == model.QUEUED] + line.waiting
+                if message.state != model.STORED:
+                    message.seq = 0
+            line.released, line.receipt = [], base - 1
+            line.waiting = again + line.waiting
 
     def _number(self, line: Line, messages: list[Known]) -> None:
         for message in messages:
             line.last += 1
-            message.seq = line.last
+            if message.state != model.STORED:
+                message.seq = line.last
         line.released.append(messages)
 
     def _write(

@@ -92,6 +92,16 @@ def test_directory_without_a_log_is_told() -> None:
         _ = Reader("/log", lambda: 0, files=disk).first
 
 
+def test_walk_with_nothing_new_costs_no_call() -> None:
+    """Whoever asks again from where the last walk ended makes no call to the kernel."""
+    log = Logged()
+    log.write(1)
+    end = list(log.reader.headers())[-1].end
+    log.disk.trace.clear()
+    assert list(log.reader.headers(end)) == []
+    assert log.disk.trace == []
+
+
 def test_log_id_is_that_of_the_store() -> None:
     """Reader and writer name the same log."""
     log = Logged()
@@ -256,6 +266,30 @@ def test_newest_segment_that_is_spoiled_does_not_hide_the_others() -> None:
     headers, told = collect(Reader("/log", lambda: log.book.store.committed, files=log.disk).headers)
     assert log.numbers(headers) == [1, 2]
     assert [damage.offset for damage in told] == [base]
+
+
+@pytest.mark.parametrize("at", [0, 6, 12, 20, 119])
+def test_spoiled_beginning_of_the_only_segment(at: int) -> None:
+    """Any sound append tells the log's id: a young log with a damaged first record is served, too."""
+    log = Logged()
+    log.write(1)
+    log.write(2)
+    log.flip(FIRST, at)
+    headers, told = collect(Reader("/log", lambda: log.book.store.committed, files=log.disk).headers)
+    assert log.numbers(headers) == [1, 2]
+    assert [damage.offset for damage in told] == [0]
+
+
+def test_segment_with_nothing_sound_in_it_is_told() -> None:
+    """When nobody knows the log's id there is nothing to serve, and the reason is told once."""
+    log = Logged()
+    log.write(1)
+    log.disk.plant(FIRST, b"\xff" * 1000)
+    headers, told = collect(Reader("/log", lambda: log.book.store.committed, files=log.disk).headers)
+    assert headers == []
+    assert [damage.offset for damage in told] == [0]
+    with pytest.raises(Damaged):
+        list(Reader("/log", lambda: log.book.store.committed, files=log.disk).headers())
 
 
 def test_unreadable_part_is_damage_and_the_next_segment_is_served() -> None:

@@ -191,6 +191,14 @@ def test_records_forged_in_a_body_are_not_taken_for_records() -> None:
     assert (numbers, found.stop) == ([1], start)
 
 
+def test_copy_of_a_record_behind_the_end_is_none() -> None:
+    """A sound record in a place that its own header does not name is set aside, not taken in again."""
+    data, offsets = written([[1], [2], [3]])
+    copy = data[offsets[0] : offsets[1]]
+    found, numbers = scanned(data + copy)
+    assert (numbers, found.tail) == ([1, 2, 3], copy)
+
+
 def test_garbage_where_zeros_were_allocated_is_set_aside() -> None:
     """Bytes behind the last record that no record explains are kept in a file and cut."""
     data, _ = written([[1], [2]])

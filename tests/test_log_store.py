@@ -147,7 +147,7 @@ def test_biggest_message_fits_one_append() -> None:
 
 
 def test_page_shows_what_is_committed_and_that_a_sync_runs() -> None:
-    """Readers in other processes see the committed offset; the sync's begin is there while it runs, then 0."""
+    """Readers see the committed offset; the sync's begin is there while it runs, then 0."""
     seen = []
 
     class Watched(Disk):
@@ -371,6 +371,29 @@ def test_refused_write_leaves_no_trace(code: int, partly: int) -> None:
     assert not book.store.is_full
     book.write(5)
     assert book_on(disk).numbers == [1, 5]
+
+
+def test_after_a_refused_write_room_wants_proof() -> None:
+    """What was allocated is not believed: messages wait until more can be had; receipts do not."""
+
+    class Full(Small, Faulty):
+        pass
+
+    disk = Full()
+    book = book_on(disk)
+    book.store.room(1 << 20)
+    disk.fill()
+    disk.then = errno.ENOSPC
+    book.add(1)
+    with pytest.raises(StorageFull):
+        book.store.commit()
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            book.store.room(100)
+    book.store.room(100, essential=True)
+    disk.fill(left=2 * RESERVE_BYTES)
+    book.store.room(100)
+    assert not book.store.is_full
 
 
 def test_refused_write_that_cannot_even_be_zeroed_is_cut() -> None:

@@ -120,6 +120,15 @@ class Reader:
         for nor checked. Raises Damaged, unless there is an `on_damage` to tell.
         """
         limit = self._limit(stop)
+        if limit <= (start or 0):
+            return
+        try:
+            self._known_prefix()
+        except Damaged as damage:
+            if on_damage is None:
+                raise
+            on_damage(damage)
+            return
         at = self.first if start is None else max(start, (self._bases or self.segments())[0])
         while at < limit:
             try:
@@ -174,10 +183,7 @@ class Reader:
         raise segment.damaged(at, "no sound record")
 
     def _next_append(self, at: int, limit: int) -> int:
-        """The first place from `at` on where a sound append begins, or a segment does; or `limit`.
-
-        Its first record says so itself, which no copy of a record in a message body does.
-        """
+        """The first place from `at` on where a sound append begins, or a segment does; or `limit`."""
         prefix = self._known_prefix()
         while at < limit:
             segment, stop = self._place(at)
@@ -185,12 +191,9 @@ class Reader:
                 data = segment.read(at, min(RESYNC_BYTES, min(stop, limit) - at))
             except Damaged:
                 return stop
-            place = data.find(prefix)
-            while place >= 0:
-                header = header_at(data, place, prefix, at + place)
-                if header is not None and header.begin == header.offset:
-                    return header.offset
-                place = data.find(prefix, place + 1)
+            place = _append_in(data, at, prefix)
+            if place is not None:
+                return at + place
             if at + len(data) >= min(stop, limit) or len(data) < HEADER_BYTES:
                 return stop
             at += len(data) - HEADER_BYTES + 1
@@ -199,16 +202,22 @@ class Reader:
     def _known_prefix(self) -> bytes:
         """What every record begins with, from the newest segment that can say so."""
         if not self._prefix:
-            damage = None
-            for base in reversed(self.segments()):
-                try:
-                    self._prefix = read_prefix(self._segment(base))
-                    return self._prefix
-                except Damaged as found:
-                    damage = damage or found
-            assert damage is not None  # segments() is never empty
-            raise damage
+            self._prefix = self._read_prefix()
         return self._prefix
+
+    def _read_prefix(self) -> bytes:
+        bases = self.segments()
+        for base in reversed(bases):
+            try:
+                return read_prefix(self._segment(base))
+            except Damaged as damage:
+                first = damage
+        for base in bases:  # all first records are damaged: others say it as well
+            data = self._segment(base).read(base, RESYNC_BYTES)
+            place = _append_in(data, base, MAGIC)
+            if place is not None:
+                return data[place : place + PREFIX_BYTES]
+        raise first
 
     def _segments_at(self, at: int) -> Iterator[tuple[SegmentReader, int]]:
         """As `_place`; whoever asks for more gets what the directory says now, if that is another segment."""
@@ -267,6 +276,21 @@ def _headers_in(data: bytes, offset: int, prefix: bytes) -> list[Header]:
         add(new(Header, (*fields, offset + place)))
         place += fields[3] + OVERHEAD_BYTES
     return found
+
+
+def _append_in(data: bytes, offset: int, prefix: bytes) -> int | None:
+    """Where in `data`, which begins at log offset `offset`, a sound first record of an append stands.
+
+    It says itself where it stands, which no copy of a record in a message body does. `prefix` may be just
+    the beginning of one.
+    """
+    place = data.find(prefix)
+    while place >= 0:
+        header = header_at(data, place, data[place : place + PREFIX_BYTES], offset + place)
+        if header is not None and header.begin == header.offset:
+            return place
+        place = data.find(prefix, place + 1)
+    return None
 
 
 def _payload_at(segment: SegmentReader, header: Header, data: bytes) -> bytes | None:

@@ -5,8 +5,8 @@ ahead), or a torn tail, or there is damage. Proof of damage is a sound record be
 write began behind it, too: then the bad place was durable before that write began. Without such a record
 the bad place belongs to the last write, whose pages reach the disk in any order, or not at all.
 
-Message bodies may hold copies of records. A copy does not stand where its header says that its write
-began, nor less than an append behind that; so it proves nothing.
+Message bodies may hold copies of records, even true ones. Those name a write that began before the one
+that carried the body, and what is made up without the log's id is no record at all; so neither is proof.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,6 @@ from msgd.log.record import (
     header_at,
     payload_in,
 )
-from msgd.model import MAX_APPEND_BYTES
 
 CHUNK_BYTES = 4 << 20  # read at once: any record fits
 
@@ -154,13 +153,9 @@ def _check_torn(segment: SegmentReader, prefix: bytes, bad: int, rest: bytes) ->
     place = rest.find(prefix, 1)
     while place >= 0:
         header = header_at(rest, place, prefix, bad + place)
-        if (
-            header is not None
-            and bad < header.begin <= header.offset < header.end <= header.begin + MAX_APPEND_BYTES
-        ):
+        if header is not None and bad < header.begin <= header.offset:
             body = place + HEADER_BYTES
             if payload_in(rest[body : body + header.length + 4]) is not None:
-                raise segment.damaged(
-                    bad, f"no sound record, but one that was written later at {header.offset}"
-                )
+                why = f"no sound record, but one that was written later at {header.offset}"
+                raise segment.damaged(bad, why)
         place = rest.find(prefix, place + 1)

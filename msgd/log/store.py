@@ -6,8 +6,8 @@ wrong, and what it costs:
 
 | | raises | after it |
 |---|---|---|
-| no room (ENOSPC, EDQUOT, EFBIG) | `StorageFull` | nothing was kept, what was half written is zeros; goes on |
-| failed fdatasync, any errno | `SyncFailed` | final: pages may be lost, and a second call would deny it |
+| no room (ENOSPC, EDQUOT, EFBIG) | `StorageFull` | nothing is kept, what was half written is zeros; goes on |
+| failed fdatasync, any errno | `SyncFailed` | final: pages may be lost, a second call would deny it |
 | any other failed write | `SyncFailed` | final |
 
 `room` is asked before a message is promised anything: it allocates ahead, so that the write finds its

@@ -47,15 +47,7 @@ from msgd.peer.frames import (
     other,
 )
 from msgd.peer.reconcile import RECEIVER, SENDER, Conclusion
-from msgd.peer.state import (
-    ACCEPTOR,
-    CLOSED,
-    CONNECTION,
-    DIALLER,
-    GREET_DUE,
-    Role,
-    advance,
-)
+from msgd.peer.state import ACCEPTOR, CLOSED, CONNECTION, DIALLER, GREET_DUE, Role, advance
 
 Event = Greet | Hello | Welcome | Refuse | LinkFrame
 Buffer = bytes | memoryview
@@ -65,9 +57,8 @@ Sign = Callable[[bytes, bytes, bytes], bytes]
 # (SPKI, greet body, content, binding's value, signature) -> whether it is good
 Verify = Callable[[bytes, bytes, bytes, bytes, bytes], bool]
 
-JOIN_BYTES = (
-    16 << 10
-)  # up to one TLS record a batch is sent in one piece: one copy is less than one more write
+# Up to one TLS record a batch goes in one piece: one more copy costs less than one more write.
+JOIN_BYTES = 16 << 10
 
 
 class Connection:

@@ -19,6 +19,8 @@ import msgspec
 
 HEAD = struct.Struct("<IBH")
 READ_BYTES = 256 << 10
+FDS_BYTES = socket.CMSG_SPACE(64 * struct.calcsize("i"))
+FDS_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC  # socket.recv_fds of Python 3.11 ignores its flags
 
 # One buffer for all pipes of a process: what was read is copied out at once, so that a short frame costs no
 # large allocation (1 MiB from malloc is an mmap, a page fault and an munmap each time). Private: a fork
@@ -30,7 +32,7 @@ class Pipe:
     """One end of a socketpair between two of our processes. Non-blocking to read, bounded to write.
 
     `types` is the literal table of structs that may travel, the same at both ends. File descriptors that
-    came along (`send_with_fd`) wait in `fds`, in the order of their frames.
+    came along (`offer`) wait in `fds`, in the order of their frames.
     """
 
     def __init__(self, sock: socket.socket, types: Sequence[type[msgspec.Struct]]) -> None:
@@ -58,22 +60,30 @@ class Pipe:
         """Write whole frames made by `frame`."""
         self.sock.sendall(data)
 
-    def send_with_fd(self, message: msgspec.Struct, fd: int) -> None:
-        """Write one short frame and pass a file descriptor with it."""
+    def offer(self, message: msgspec.Struct, fd: int | None = None) -> bool:
+        """Write one short frame, and pass a file descriptor with it, without waiting; whether there was room.
+
+        The kernel takes a frame of a few KiB whole or not at all. Raises OSError when the other end is gone.
+        """
         data = self.frame(message)
-        sent = socket.send_fds(self.sock, [data], [fd])
-        if sent < len(data):
-            self.sock.sendall(data[sent:])
+        passed = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))]
+        try:
+            sent = self.sock.sendmsg([data], passed, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        assert sent == len(data), f"{sent} of {len(data)} bytes of a short frame"
+        return True
 
     def receive_with_fds(self) -> Iterator[tuple[msgspec.Struct, memoryview]] | None:
         """As `receive`, and takes in passed file descriptors (close-on-exec)."""
         try:
-            data, fds, _, _ = socket.recv_fds(self.sock, 1 << 16, 64, socket.MSG_DONTWAIT)
+            data, ancillary, _, _ = self.sock.recvmsg(1 << 16, FDS_BYTES, FDS_FLAGS)
         except BlockingIOError:
             return iter(())
         except ConnectionError:
             return None
-        self.fds += fds
+        for _, _, raw in ancillary:  # SCM_RIGHTS: nothing else comes without being asked for
+            self.fds += memoryview(raw).cast("i")
         return self._frames(self._rest + data) if data else None
 
     def receive(self) -> Iterator[tuple[msgspec.Struct, memoryview]] | None:

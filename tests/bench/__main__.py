@@ -11,7 +11,7 @@ from msgctl.client import Client
 from msgctl.pipeline import send_many
 from tests.bench import limits
 from tests.bench.rounds import Figures, measure
-from tests.nodes import Node, pair, wait_for
+from tests.nodes import Nodes, wait_for
 
 MANY = 200_000
 ONE_BY_ONE = 2_000
@@ -22,17 +22,15 @@ class Pair:
     """Two nodes that are linked, and a client of the first."""
 
     def __init__(self, directory: Path) -> None:
-        self.a = Node("a", "127.98.0.1", directory / "a").start()
-        self.b = Node("b", "127.98.0.2", directory / "b").start()
-        pair(self.a, self.b)
+        self.nodes = Nodes(directory)
+        self.a, self.b = self.nodes.pair("a", "b")
         self.client = Client(str(self.a.socket))
         self.lines = directory / "lines"
         self.lines.write_text(f"{BODY}\n" * MANY)
 
     def stop(self) -> None:
         self.client.close()
-        self.a.stop()
-        self.b.stop()
+        self.nodes.end()
 
     def library_per_s(self) -> float:
         """Messages a second through the client library, until all are stored on both nodes."""
@@ -122,15 +120,27 @@ def report(figures: dict[str, Figures], p99_us: float) -> None:
         ("limit: append 128 B + fdatasync, p50 µs", figures["fdatasync"], ""),
         ("limit: TLS round trip 100 B, p50 µs", figures["tls"], ""),
         ("limit: python3 -c pass, ms", figures["python"], ""),
-        ("messages/s, library, stored on both", figures["library"], f"{per_sync:.1f} in the time of one sync"),
+        (
+            "messages/s, library, stored on both",
+            figures["library"],
+            f"{per_sync:.1f} in the time of one sync",
+        ),
         ("messages/s, send --lines, stored on both", figures["lines"], ""),
         (
             "one at a time, stored on both, p50 µs",
             figures["both"],
             f"{figures['both'].median / floor:.1f} × (2 syncs + TLS); p99 {p99_us:,.0f}",
         ),
-        ("one at a time, queued here, p50 µs", figures["local"], f"{figures['local'].median / sync:.1f} × sync"),
-        ("msgctl send, whole process, ms", figures["send"], f"{figures['send'].median / python:.2f} × python3"),
+        (
+            "one at a time, queued here, p50 µs",
+            figures["local"],
+            f"{figures['local'].median / sync:.1f} × sync",
+        ),
+        (
+            "msgctl send, whole process, ms",
+            figures["send"],
+            f"{figures['send'].median / python:.2f} × python3",
+        ),
     ]
     for name, figure, ratio in rows:
         print(f"{name:42} {figure!s:44} {ratio}")

@@ -65,9 +65,10 @@ def _echo() -> Iterator[ssl.SSLSocket]:
         finally:
             os._exit(0)
     try:
-        with socket.create_connection(listener.getsockname()) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            yield dialler_context().wrap_socket(sock)
+        sock = socket.create_connection(listener.getsockname())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with dialler_context().wrap_socket(sock) as session:
+            yield session
     finally:
         listener.close()
         os.waitpid(pid, 0)

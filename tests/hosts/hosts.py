@@ -226,7 +226,7 @@ def remove_cgroup(group: Path) -> None:
                 pass
         return not group.exists()
 
-    wait_until(removed, 10, f"removal of the cgroup {group}")
+    wait_until(removed, 30, f"removal of the cgroup {group}")
 
 
 def interactive(host: Host, command: list[str]) -> int:

@@ -11,6 +11,8 @@ from tests.hosts.service import SOCKETS, SOURCE, UNIT, Service
 pytestmark = [pytest.mark.hosts, pytest.mark.slow, pytest.mark.timeout(240)]
 
 Services = tuple[Service, Service]
+# WatchdogSec, its third in which the last feeding may still have been right, RestartSec, and 2 s of leeway.
+RESTARTED_WITHIN_S = 15 + 5 + 1 + 2
 
 
 DIAL = """
@@ -33,11 +35,13 @@ print(attempts)
 
 def assert_same_history(a: Service, b: Service, acknowledged: set[str]) -> None:
     """What was acknowledged on `a` is in both logs once, in one order, without a gap."""
-    sent, received = a.log("out"), b.log("in")
-    assert [m["id"] for m in sent if m["state"] == "stored"] == [m["id"] for m in received]
+    sent, received = [m for m in a.log("out") if m["state"] == "stored"], b.log("in")
+    there = {m["id"] for m in received}
+    assert [m for m in sent if m["id"] not in there] == []
+    assert [m["id"] for m in sent] == [m["id"] for m in received]
     assert [m["seq"] for m in received] == list(range(1, len(received) + 1))
     assert len({m["id"] for m in received}) == len(received)
-    assert acknowledged <= {m["id"] for m in received}
+    assert acknowledged <= there
 
 
 def test_nothing_acknowledged_is_lost_when_the_service_is_killed(services: Services) -> None:
@@ -98,9 +102,9 @@ def test_a_hung_log_process_is_ended_by_the_watchdog(services: Services) -> None
     before = int(a.show("NRestarts"))
     a.host.run("kill", "-STOP", a.process("log"))
     stopped_s = time.monotonic()
-    wait_until(lambda: int(a.show("NRestarts")) > before, 45, "systemd's restart")
-    assert time.monotonic() - stopped_s < 15 + 1 + 20
-    assert "watchdog" in a.journal("_PID=1").lower() or "Watchdog" in a.journal()
+    wait_until(lambda: int(a.show("NRestarts")) > before, 60, "systemd's restart")
+    assert time.monotonic() - stopped_s < RESTARTED_WITHIN_S
+    assert "Watchdog timeout" in a.journal()
     a.wait_connected()
     assert a.ctl("send", "host-b", "--wait=stored", "after the hang").returncode == 0
 

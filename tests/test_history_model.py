@@ -1,0 +1,256 @@
+"""The history against a plain list: random logs, random questions, the index in any condition."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from msgd import model
+from msgd.log import harvest, leaves
+from msgd.log.record import Kind
+from msgd.rows import Filter
+from tests.message_world import FIRST_NS, TICK_NS, USERS, World, rows, told
+
+PEERS = st.integers(1, 2)
+COUNTS = st.integers(1, 6)
+SALTS = st.integers(0, 40)
+STEPS_NS = st.integers(-300, 300).map(lambda ticks: ticks * TICK_NS)
+
+STEPS = st.one_of(
+    st.tuples(st.just("send"), PEERS, COUNTS, SALTS),
+    st.tuples(st.just("hold"), PEERS, COUNTS, SALTS),
+    st.tuples(st.just("receive"), PEERS, COUNTS, SALTS),
+    st.tuples(st.just("release"), PEERS, COUNTS),
+    st.tuples(st.just("receipt"), PEERS, st.integers(0, 9)),
+    st.tuples(st.just("end waiting"), PEERS, st.integers(0, 5), st.integers(1, 4)),
+    st.tuples(st.just("end doubtful"), PEERS),
+    st.tuples(st.just("epoch"), PEERS, st.sampled_from((model.OUT, model.IN))),
+    st.tuples(st.just("clock"), STEPS_NS),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("roll")),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("index"), st.integers(1, 10)),
+)
+
+
+SOME_STEPS = st.lists(STEPS, min_size=10, max_size=60)
+
+
+@pytest.fixture(autouse=True)
+def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a short log fills many."""
+    monkeypatch.setattr(leaves, "LEAF_BYTES", 8 * 24)
+    monkeypatch.setattr(leaves, "PACKED_BYTES", 6 * 32)
+    monkeypatch.setattr(harvest, "ZONE", 4)
+
+
+def play(world: World, steps: list[tuple[Any, ...]]) -> None:
+    """Let all this happen; an `index` step fills the index as far as it says."""
+    for name, *arguments in steps:
+        match name:
+            case "end waiting":
+                peer, first, count = arguments
+                waiting = world.line(peer).waiting[first : first + count]
+                world.end(peer, waiting, model.EXPIRED if first % 2 else model.REJECTED)
+            case "end doubtful":
+                out = [m for m in world.known if m.record.peer == arguments[0] and m.record.kind != Kind.IN]
+                world.end(arguments[0], out[-8::2], model.CANCELLED)
+            case "clock":
+                world.clock.now_ns += arguments[0]
+            case "index":
+                world.store.commit()
+                indexer = world.indexer()
+                indexer.step(arguments[0])
+                indexer.close()
+            case _:
+                getattr(world, name)(*arguments)
+    world.commit()
+
+
+def leave(world: World) -> None:
+    """The index as it is, behind or ahead of nothing, or not there."""
+
+
+def fill(world: World) -> None:
+    world.index_all().close()
+
+
+def delete(world: World) -> None:
+    world.index_all().close()
+    os.unlink(world.index_path)
+
+
+def fill_half(world: World) -> None:
+    indexer = world.indexer()
+    indexer.step(len(world.records) // 2)
+    indexer.close()
+
+
+def keep_open(world: World) -> None:
+    """As it is while msgd runs: the last transactions only in the write-ahead file."""
+    world.kept = world.index_all()  # type: ignore[attr-defined]
+
+
+def other_version(world: World) -> None:
+    indexer = world.index_all()
+    assert indexer._index is not None
+    indexer._index.db.execute("PRAGMA user_version = 77")
+    indexer.close()
+
+
+def other_log(world: World) -> None:
+    indexer = world.index_all()
+    assert indexer._index is not None
+    indexer._index.db.execute("UPDATE about SET log = x'0102030405060708'")
+    indexer.close()
+
+
+def cut(world: World) -> None:
+    world.index_all().close()
+    os.truncate(world.index_path, os.path.getsize(world.index_path) // 2)
+
+
+def overwrite(world: World) -> None:
+    """All but the first page is something else."""
+    world.index_all().close()
+    size = os.path.getsize(world.index_path)
+    with open(world.index_path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+
+def no_database(world: World) -> None:
+    with open(world.index_path, "wb") as file:
+        file.write(b"this is no database\n" * 1000)
+
+
+CONDITIONS: tuple[Callable[[World], None], ...] = (
+    leave,
+    fill,
+    delete,
+    fill_half,
+    keep_open,
+    other_version,
+    other_log,
+    cut,
+    overwrite,
+    no_database,
+)
+
+TIMES = st.none() | st.integers(-100, 400).map(lambda ticks: FIRST_NS + ticks * TICK_NS)
+FILTERS = st.builds(
+    dict,
+    peer=st.none() | PEERS,
+    direction=st.none() | st.sampled_from((model.OUT, model.IN)),
+    state=st.none() | st.sampled_from(model.STATES),
+    kind=st.none() | st.none() | st.integers(0, 5),
+    user=st.none() | st.none() | st.sampled_from(USERS),
+    since_ns=TIMES,
+    until_ns=TIMES,
+    grep=st.none() | st.none() | st.sampled_from(("l", "^h", "ñ", "x{3000}", "nothing")),
+    lines=st.none() | st.integers(0, 8),
+    reverse=st.booleans(),
+)
+CALM = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def check(world: World, data: st.DataObject, questions: int) -> None:
+    history = world.history()
+    for _ in range(questions):
+        asked = data.draw(FILTERS)
+        after = None
+        if world.known and data.draw(st.booleans()):
+            some = world.known[data.draw(st.integers(0, len(world.known) - 1))]
+            if data.draw(st.booleans()):
+                asked["id"] = some.message.id.hex()[: data.draw(st.integers(4, 32))]
+            else:
+                after = some
+                asked["after"] = history.message_at(some.location).cursor
+        wanted = Filter(**asked)
+        expected = [world.row_of(m) for m in world.expected(wanted, after)]
+        assert expected == [told(row) for row in rows(history, wanted)]
+    history.close()
+
+
+@pytest.mark.slow
+@settings(CALM, max_examples=150)
+@given(SOME_STEPS, st.sampled_from(CONDITIONS), st.data())
+def test_query_tells_what_the_list_tells(
+    steps: list[tuple[Any, ...]], condition: Callable[[World], None], data: st.DataObject
+) -> None:
+    """Whatever happened, whatever is asked and however the index is: exactly the rows of the model."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(directory)
+        play(world, steps)
+        world.held_peers = data.draw(st.frozensets(PEERS))  # type: ignore[assignment]
+        condition(world)
+        check(world, data, 4)
+        assert world.damage == []
+        world.close()
+
+
+@pytest.mark.slow
+@settings(CALM, max_examples=60)
+@given(SOME_STEPS, st.sampled_from(CONDITIONS), SOME_STEPS, st.data())
+def test_query_is_right_after_the_index_went_on(
+    before: list[tuple[Any, ...]],
+    condition: Callable[[World], None],
+    later: list[tuple[Any, ...]],
+    data: st.DataObject,
+) -> None:
+    """An index left in any condition is taken up again, or made anew, and tells the truth either way."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(directory)
+        play(world, before)
+        condition(world)
+        play(world, later)
+        world.index_all().close()
+        check(world, data, 3)
+        world.close()
+
+
+@pytest.mark.slow
+@settings(CALM, max_examples=60)
+@given(st.lists(st.lists(STEPS.filter(lambda s: s[0] != "restart"), max_size=10), max_size=6))
+def test_following_tells_every_message_once(parts: list[list[tuple[Any, ...]]]) -> None:
+    """Who asks again and again behind the last cursor hears each message once, in order."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(directory)
+        history = world.history()
+        heard: list[tuple[int, int]] = []
+        cursor = None
+        for steps in parts:
+            play(world, steps)
+            for row in rows(history, Filter(after=cursor)):
+                heard.append(row.location)
+                cursor = row.cursor
+        assert [m.location for m in world.expected(Filter())] == heard
+        history.close()
+        world.close()
+
+
+@pytest.mark.slow
+@settings(CALM, max_examples=60)
+@given(SOME_STEPS, st.sampled_from(CONDITIONS))
+def test_each_message_is_found_by_id_seq_and_place(
+    steps: list[tuple[Any, ...]], condition: Callable[[World], None]
+) -> None:
+    """One message: where it stands, what it says, what became of it and which records tell so."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(directory)
+        play(world, steps)
+        condition(world)
+        history = world.history()
+        for m in world.known:
+            assert [m.location] == history.find(m.message.id.hex())
+            assert world.row_of(m) == told(history.message_at(m.location))
+            assert sorted(w.offset for w in m.life) == [header.offset for header in history.life(m.location)]
+            if m.seq:
+                direction = model.IN if m.state == model.RECEIVED else model.OUT
+                assert m.location == history.location_of(m.record.peer, direction, m.seq)
+        history.close()
+        world.close()
