@@ -77,9 +77,11 @@ class Client:
         ttl_ms: int | None = None,
         key: str | None = None,
         id: str | None = None,
+        early: bool = False,
     ) -> Json:
         """Send one message; its receipt as soon as it is queued or, with `wait="stored"`, when it is stored,
-        has ended otherwise, or `timeout_s` is over.
+        has ended otherwise, or `timeout_s` is over. `early`: have a first receipt sent as soon as it is queued,
+        for who may lose patience.
 
         Raises Uncertain when the daemon is lost and it cannot be found out whether the message was kept.
         """
@@ -95,17 +97,17 @@ class Client:
             "timeout_ms": round(timeout_s * 1000) if wait == "stored" else None,
         }
         try:
-            return self._send(parameters, wait, timeout_s)
+            return self._send(parameters, wait, timeout_s, early)
         except Lost as exc:
             return self._find_out(parameters, exc)
 
-    def _send(self, parameters: Json, wait: str, timeout_s: float) -> Json:
+    def _send(self, parameters: Json, wait: str, timeout_s: float, early: bool = False) -> Json:
         """The last receipt that came. A connection that breaks after the first one takes nothing back."""
-        more = wait == "stored"
+        more = early and wait == "stored"
         receipt: Json | None = None
         try:
             self._write(varlink.call(full_name("Send"), parameters, more=more))
-            deadline_s = self._deadline(timeout_s + self.timeout_s if more else None)
+            deadline_s = self._deadline(timeout_s + self.timeout_s if wait == "stored" else None)
             while True:
                 reply = self._answer(deadline_s)
                 receipt = reply.parameters["receipt"]

@@ -15,12 +15,11 @@ from msgctl import receipts, send
 from msgctl.client import Client, Lost
 from msgctl.grammar import Args
 from msgctl.output import BrokenOutput, Screen, complain, span
-from msgctl.pipeline import BATCH_BYTES, BATCH_MESSAGES, WINDOW_CALLS, Call, Pipeline, batches
+from msgctl.pipeline import BATCH_BYTES, BATCH_MESSAGES, Call, Pipeline, batches
 from msgd import errors, model
 from msgd.wire.varlink import Json
 
 READ_BYTES = BATCH_BYTES // 2
-STORED_WINDOW_CALLS = 8  # each may wait for the whole --timeout, should the peer be away
 RANK = (
     errors.OK,
     errors.STILL_QUEUED,
@@ -106,7 +105,7 @@ class _Lines:
         self._screen = screen
         self._form = form
         self._quiet = order.quiet
-        self._pipeline = Pipeline(client, STORED_WINDOW_CALLS if stored else WINDOW_CALLS)
+        self._pipeline = Pipeline(client)
         self._call = Call(
             order.peer,
             wait=model.STORED if stored else model.QUEUED,

@@ -53,6 +53,7 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
             headers=order.headers,
             ttl_ms=order.ttl_ms,
             key=order.key,
+            early=True,
         )
     except KeyboardInterrupt as exc:
         known = getattr(exc, "receipt", None)

@@ -19,7 +19,12 @@ NUMERIC = ("QUEUED", "HELD", "UNRECEIPTED", "SENT", "RECEIVED", "OFFSET", "ROUND
 
 
 def show(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their heads. Cells are taken as they are: foreign words come through `field`."""
+    """Print rows under their heads, less the columns that say nothing in any row.
+
+    Cells are taken as they are: foreign words come through `field`.
+    """
+    kept = [at for at, head in enumerate(heads) if any(not _is_idle(head, row[at]) for row in rows)]
+    heads, rows = [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
     if screen.colours:
         _rich(screen, heads, rows)
         return
@@ -33,6 +38,10 @@ def show(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
         screen.write("  ".join(cells).rstrip() + "\n")
 
 
+def _is_idle(head: str, cell: str) -> bool:
+    return cell in ("", "-") or (cell == "0" and head in ("HELD", "UNRECEIPTED"))
+
+
 def _rich(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -40,10 +49,12 @@ def _rich(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) -
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        table.add_column(Text(head), justify="right" if head in NUMERIC else "left", overflow="fold")
+        table.add_column(Text(head), justify="right" if head in NUMERIC else "left", no_wrap=True)
     for row in rows:
         table.add_row(*[Text(cell, style=_style(head, cell)) for head, cell in zip(heads, row, strict=True)])
+    widest = sum(max(len(line[at]) for line in (heads, *rows)) + 2 for at in range(len(heads)))
     console = Console(force_terminal=True, highlight=False)
+    console.width = max(console.width, widest)  # a terminal that is too narrow wraps the lines, not the cells
     with console.capture() as captured:
         console.print(table)
     screen.write(captured.get())

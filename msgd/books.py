@@ -10,6 +10,7 @@ process ends for good (`Fatal`).
 import socket
 from collections.abc import Callable
 
+from msgd import journal
 from msgd.delivery import Delivery
 from msgd.errors import Fatal
 from msgd.log.clock import Clock
@@ -32,10 +33,11 @@ LOST_HINT = "msgd has stopped. Look at `journalctl -u msgd`, check the disk, the
 
 
 class Channel:
-    """The log process's end of one process's channel."""
+    """The log process's end of one process's channel. It puts itself into `care` when it needs attention."""
 
-    def __init__(self, sock: socket.socket, kind: str, pid: int) -> None:
+    def __init__(self, sock: socket.socket, kind: str, pid: int, care: "set[Channel]") -> None:
         self.pipe = Pipe(sock, TABLE)
+        self._care = care
         self.fd = sock.fileno()
         self.kind = kind
         self.pid = pid
@@ -54,16 +56,18 @@ class Channel:
             except BlockingIOError:
                 sent = 0
             except OSError:
+                sent = 0
                 self.broken = True
-                return
             if sent == len(data):
                 return
             data = data[sent:]
         self.outbound += data
         self.broken = self.broken or len(self.outbound) > OUTBOUND_BYTES
+        self._care.add(self)
 
     def flush(self) -> None:
         """Write what is queued, as far as the reader takes it."""
+        self._care.add(self)
         try:
             sent = self.pipe.sock.send(self.outbound, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -89,12 +93,22 @@ class Books:
         self._seen_wall_less_boot_ns = self._wall_less_boot_ns
         self.watchers: set[Channel] = set()
         self.on_reread: Callable[[], None] = lambda: None
+        self._full_told = False
         self._promises: list[tuple[Channel, Frame, Frame | None]] = []
         self._touched: list[Wake] = []  # what was added
 
     def room(self, size: int, *, essential: bool = False) -> None:
         """Raises StorageFull unless a record with this payload can surely be written."""
-        self.store.room(size + OVERHEAD_BYTES, essential=essential)
+        try:
+            self.store.room(size + OVERHEAD_BYTES, essential=essential)
+        except StorageFull as error:
+            if not self._full_told:
+                journal.event("log.full", reason=str(error))
+            self._full_told = True
+            raise
+        if self._full_told and not self.store.is_full:
+            self._full_told = False
+            journal.event("log.recovered")
 
     def add(
         self,
@@ -108,7 +122,7 @@ class Books:
         aux: int = 0,
         payload: bytes | memoryview = b"",
     ) -> int:
-        """Put a record into the next append (committing what is there when it would pass 1 MiB): its offset."""
+        """Put a record into the next append, committing what is there when it would pass 1 MiB: its offset."""
         for _ in range(2):
             try:
                 offset = self.store.add(

@@ -148,6 +148,8 @@ class Control:
         self._answers: dict[int, Frame] = {}
         self._token = 0
         self._state: State | None = None
+        self._found: dict[str, PeerState] = {}  # who was looked up in the state
+        self._found_in: State | None = None
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(channel, select.POLLIN)
@@ -205,7 +207,7 @@ class Control:
                 return
             if command.is_private and not self.who.may_use():
                 raise errors.PermissionRefused(
-                    f"User {self.user} may not use msgd here: only root and members of the group {GROUP} may.",
+                    f"User {self.user} may not use msgd here: root and members of group {GROUP} may.",
                     f"As root: adduser {self.user} {GROUP}, then log in again.",
                 )
             command.run(self, command.parse(_object(call.parameters)), bool(call.more))
@@ -254,7 +256,14 @@ class Control:
 
     def lookup(self, who: str, *, removed: bool = False) -> PeerState:
         """The peer that a person means. Raises UnknownPeer, NotTrusted."""
-        return lookup(self.state(fresh=False).peers, who, removed=removed)
+        state = self.state(fresh=False)
+        if removed:
+            return lookup(state.peers, who, removed=True)
+        if self._found_in is not state:
+            self._found_in, self._found = state, {}
+        if who not in self._found:
+            self._found[who] = lookup(state.peers, who)
+        return self._found[who]
 
     def history(self) -> History:
         """Queries over the log as it is now."""

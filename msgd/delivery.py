@@ -45,6 +45,7 @@ class Delivery:
         self.next_peer = 1
         self.id_horizon_ms = 0
         self._global_read = False
+        self._next_expiry_ns: int | None = None  # None: to be found anew
 
     # --- what happens -----------------------------------------------------------------------------------
 
@@ -55,6 +56,8 @@ class Delivery:
     def held(self, peer: Peer, offset: int, end: int, count: int, size: int, expires_ns: int) -> None:
         """A `held` record: messages that wait without a seq."""
         waiting = peer.out.waiting
+        if expires_ns:
+            self._next_expiry_ns = None
         last = waiting[-1] if waiting else None
         if (
             last is None
@@ -145,6 +148,7 @@ class Delivery:
             # what was in doubt has been ended: a later pairing begins a new epoch and never sends it
             peer.out.epoch = bytes(16)
             peer.out.unreceipted, peer.out.waiting, peer.out.ended = [], [], {}
+            self._next_expiry_ns = None
             peer.out.unreceipted_size = 0
         return peer
 
@@ -165,9 +169,18 @@ class Delivery:
         return len(out.unreceipted) < window_batches and out.unreceipted_size < window_bytes
 
     def next_expiry_ns(self) -> int:
-        """The earliest expiry of anything that waits; 0 when nothing expires."""
-        times = [r.expires_ns for p in self.peers.values() for r in p.out.waiting if r.expires_ns]
-        return min(times, default=0)
+        """The earliest expiry of anything that waits; 0 when nothing expires.
+
+        Asked in every round of the log process, so it is kept until the ranges that expire have changed.
+        """
+        if self._next_expiry_ns is None:
+            times = [r.expires_ns for p in self.peers.values() for r in p.out.waiting if r.expires_ns]
+            self._next_expiry_ns = min(times, default=0)
+        return self._next_expiry_ns
+
+    def expiries_changed(self) -> None:
+        """A range was given another expiry."""
+        self._next_expiry_ns = None
 
     def checkpoint(self, id_horizon_ms: int) -> list[bytes]:
         """The payloads of a checkpoint of all this."""
@@ -235,9 +248,10 @@ class Delivery:
                 return place
         return None
 
-    @staticmethod
-    def _drop_range(out: Outward, place: int) -> None:
+    def _drop_range(self, out: Outward, place: int) -> None:
         gone = out.waiting.pop(place)
+        if gone.expires_ns:
+            self._next_expiry_ns = None
         for offset in [o for o in out.ended if gone.start <= o < gone.stop]:
             del out.ended[offset]
 

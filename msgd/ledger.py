@@ -12,6 +12,7 @@ import fcntl
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from msgd.delivery import Delivery
 from msgd.errors import ConfigError
 from msgd.linking import Linking
 from msgd.log.clock import Clock
-from msgd.log.errors import Damaged, StorageFull
+from msgd.log.errors import Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record
@@ -59,6 +60,7 @@ from msgd.wire.ledger import (
     PutPeer,
     Ready,
     Receipt,
+    Refused,
     Reload,
     ReloadAsked,
     Reloaded,
@@ -71,6 +73,8 @@ from msgd.wire.ledger import (
     Watch,
 )
 
+LOCK_WITHIN_S = 2.0  # a state directory that is in use for longer is in use
+DISK_HINT = "Check the disk, then start msgd again."
 STOP_S = 3.0  # links get this long to say goodbye before the log process ends without them
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -80,7 +84,8 @@ class Ledger:
 
     def __init__(self, supervisor: socket.socket, books: Books, identity: bytes, index_path: str) -> None:
         self.books = books
-        self.supervisor = Channel(supervisor, "supervisor", 0)
+        self._care: set[Channel] = set()  # channels that need attention
+        self.supervisor = Channel(supervisor, "supervisor", 0, self._care)
         self.channels: dict[int, Channel] = {self.supervisor.fd: self.supervisor}
         self.links = Linking(books, identity, self._tell_peer)
         self.outgoing = Outgoing(books, self.links, index_path)
@@ -120,15 +125,18 @@ class Ledger:
             books.commit()
         if books.store.needs_roll:
             self._roll()
-        for channel in list(self.channels.values()):
-            if channel.broken:
-                self._lost(channel)
-            elif channel.outbound and not channel.wants_out:
-                self._epoll.modify(channel.fd, select.EPOLLIN | select.EPOLLOUT)
-                channel.wants_out = True
-            elif channel.wants_out and not channel.outbound:
-                self._epoll.modify(channel.fd, select.EPOLLIN)
-                channel.wants_out = False
+        while self._care:
+            self._attend(self._care.pop())
+
+    def _attend(self, channel: Channel) -> None:
+        """A channel is broken, or has something to write, or no longer."""
+        if self.channels.get(channel.fd) is not channel:
+            return
+        if channel.broken:
+            self._lost(channel)
+        elif bool(channel.outbound) != channel.wants_out:
+            channel.wants_out = not channel.wants_out
+            self._epoll.modify(channel.fd, select.EPOLLIN | (select.EPOLLOUT if channel.wants_out else 0))
 
     def _hear(self, channel: Channel) -> None:
         """One portion of what a process says; its end is the end of what it asked for."""
@@ -189,7 +197,7 @@ class Ledger:
 
     def _introduce(self, _: Channel, frame: Introduce) -> None:
         sock = socket.socket(fileno=self.supervisor.pipe.fds.pop(0))
-        channel = Channel(sock, frame.kind, frame.pid)
+        channel = Channel(sock, frame.kind, frame.pid, self._care)
         self.channels[channel.fd] = channel
         if frame.kind == "link":
             self.links.channels[channel.fd] = channel
@@ -321,14 +329,15 @@ def run(supervisor: socket.socket, page: SharedPage, config: Config, identity: b
         books = open_books(config, page)
     except errors.MsgdError as error:
         journal.event("log.refused", reason=error.message, hint=error.hint)
-        return errors.EX_CONFIG
+        Channel(supervisor, "supervisor", 0, set()).say(Refused(0, error.name, error.message, error.hint))
+        return error.code
     ledger = Ledger(supervisor, books, identity, os.path.join(config.state, "index.sqlite"))
     ledger.links.window.bytes = config.limits.window_bytes
     ledger.links.window.batches = config.limits.window_batches
     try:
         ledger.run()
-    except errors.Fatal as error:
-        journal.event("log.failed", reason=error.message)
+    except (errors.Fatal, SyncFailed) as error:  # SyncFailed: outside a commit, as when a segment is sealed
+        journal.event("log.failed", reason=str(error))
         return errors.EX_IOERR
     os.close(lock)
     return errors.OK
@@ -337,21 +346,34 @@ def run(supervisor: socket.socket, page: SharedPage, config: Config, identity: b
 def lock_state(state: str) -> int:
     """Take the state directory for this daemon: a file descriptor that holds the lock.
 
-    Raises ConfigError when another msgd has it.
+    The log process of a supervisor that was just killed may have to end its fdatasync first. Raises
+    ConfigError when another msgd has it.
     """
-    fd = os.open(os.path.join(state, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fd = os.open(os.path.join(state, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
         raise ConfigError(
-            f"Another msgd is running on the state directory {state}.",
-            "Stop it first, or give this one a state directory of its own.",
-        ) from None
-    return fd
+            f"Cannot use the state directory {state}: {error.strerror}.", "Is its disk full or read-only?"
+        ) from error
+    end_s = time.monotonic() + LOCK_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > end_s:
+                raise ConfigError(
+                    f"Another msgd is running on the state directory {state}.",
+                    "Stop it first, or give this one a state directory of its own.",
+                ) from None
+            time.sleep(0.02)
 
 
 def open_books(config: Config, page: SharedPage) -> Books:
-    """Open and recover the log. Raises ConfigError for damage in the middle and for a disk that is full."""
+    """Open and recover the log.
+
+    Raises ConfigError for damage in the middle and for a disk that is full, Fatal for a failed sync.
+    """
     directory = os.path.join(config.state, "log")
     clock = Clock()
     delivery, recent = Delivery(), RecentIds()
@@ -380,6 +402,8 @@ def open_books(config: Config, page: SharedPage) -> Books:
         raise ConfigError(
             f"No space for the log in {directory}.", "Free some space, then start msgd again."
         ) from error
+    except SyncFailed as error:
+        raise errors.Fatal(f"The disk failed while the log was opened: {error}.", DISK_HINT) from error
     except OSError as error:
         raise ConfigError(
             f"Cannot use the log in {directory}: {error.strerror}.", "See that msgd may write there."

@@ -292,6 +292,8 @@ class Linking:
         if last <= inward.last:
             self._promise_receipt(channel, peer)
             return
+        if channel.refused_seq and frame.first_seq > channel.refused_seq:
+            return  # it was on its way when the one before it found no room
         head = chain(inward.head, frame.first_seq, frame.count, payload)
         if frame.first_seq != inward.last + 1 or head != frame.head:
             channel.say(Cut(f"batch {frame.first_seq} does not follow {inward.last}"))
@@ -299,8 +301,10 @@ class Linking:
         try:
             books.room(len(payload))
         except StorageFull:
+            channel.refused_seq = frame.first_seq
             channel.say(Full(frame.first_seq))
             return
+        channel.refused_seq = 0
         books.add(
             Kind.IN,
             peer=peer.number,

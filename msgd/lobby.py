@@ -4,7 +4,7 @@ Pure but for closing sockets: the supervisor asks before it forks. A connection 
 bytes look like a TLS handshake (`16 03`), so half-open connections and garbage cost no process. Places
 also count the workers that still shake hands. Limits as in the trust protocol, section 8: 64 places, 4 per
 source (an IPv4 address, an IPv6 /64); when they are full the oldest goes, strangers first, and the new one
-stays; 16 more for sources where a paired peer was last seen, so that strangers cannot keep the known ones out.
+stays; 16 more for sources where a paired peer was last seen: strangers cannot keep the known ones out.
 """
 
 import ipaddress
@@ -51,10 +51,7 @@ class Lobby:
         host, port = address[0], address[1]
         source = source_of(host)
         same = [g for g in self.guests if g.source == source]
-        if len(same) >= self.per_source:
-            leaving = same[:1]
-        else:
-            leaving = self._crowded_out(source)
+        leaving = same[:1] if len(same) >= self.per_source else self._crowded_out(source)
         for guest in leaving:
             self.guests.remove(guest)
         text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -125,7 +125,10 @@ class Wire:
         return events
 
     def wait_event(self, deadline_s: float) -> Event:
-        """The next event before the link stands; what came behind it stays for later. Raises MeetingFailed."""
+        """The next event before the link stands; what came behind it stays for later.
+
+        Raises MeetingFailed.
+        """
         try:
             while True:
                 event = next(iter(self.connection.received(self._read())), None)

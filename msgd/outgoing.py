@@ -60,7 +60,7 @@ class Outgoing:
             self._send_now(channel, frame, payload, peer, standing)
         else:
             self._hold(channel, frame, payload, peer)
-        books.recent.add(ids, books.store.end)
+        books.remember(ids)
 
     def _send_now(
         self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer, link: Channel
@@ -256,6 +256,7 @@ class Outgoing:
             gone = peer.out.ended.get(header.offset, [])
             places += [(header.offset, i) for i in range(header.count) if i not in gone]
         waiting.expires_ns = next_ns
+        self.books.delivery.expiries_changed()
         for at in range(0, len(places), ENDED_PLACES):
             self._end(peer, "expired", "waited longer than its time to live", places[at : at + ENDED_PLACES])
 

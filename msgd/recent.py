@@ -44,6 +44,11 @@ class RecentIds:
         timed = max((i for i in ids if i[6] >> 4 == 7), default=b"")
         self._max_ms[-1] = max(self._max_ms[-1], int.from_bytes(timed[:6], "big"))
 
+    def forget(self, ids: list[bytes]) -> None:
+        """The record with these was not kept: whoever sends them again is heard."""
+        for known in self._sets:
+            known.difference_update(ids)
+
     def indexed(self, offset: int) -> None:
         """The index holds everything before `offset`: whole generations below it may go."""
         while len(self._sets) > 1 and self._ends[0] <= offset:

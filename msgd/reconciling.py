@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgd.log.record import Kind
+from msgd.log.record import Header, Kind
 from msgd.model import IN, OUT
 from msgd.peer.frames import Batch, Epoch, EpochDone, State
 from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, NewEpoch, Resend
@@ -132,12 +132,9 @@ class Agreement:
         assert isinstance(answer, ledger.HeadIs)
         if answer.head:
             return answer.head
-        kinds = (Kind.OUT, Kind.RELEASED) if direction == OUT else (Kind.IN,)
         found = None
         for header in self.link.reader.headers(None):
-            if header.peer != self.link.peer:
-                continue
-            if (header.kind in kinds and header.first_seq + header.count - 1 == seq) or (header.kind == Kind.EPOCH and header.direction == direction and header.first_seq == seq + 1):
+            if header.peer == self.link.peer and _ends_at(header, direction, seq):
                 found = header.head
         return found
 
@@ -147,3 +144,11 @@ class Agreement:
     def _token(self) -> int:
         self._tokens += 1
         return self._tokens
+
+
+def _ends_at(header: Header, direction: int, seq: int) -> bool:
+    """Whether the head of the direction at `seq` is the one in this record: of a batch, or of a new epoch."""
+    if header.kind == Kind.EPOCH:
+        return header.direction == direction and header.first_seq == seq + 1
+    kinds = (Kind.OUT, Kind.RELEASED) if direction == OUT else (Kind.IN,)
+    return header.kind in kinds and header.first_seq + header.count - 1 == seq

@@ -102,7 +102,7 @@ class PeerChange(msgspec.Struct, omit_defaults=True):
 
 
 class EpochChange(msgspec.Struct, omit_defaults=True):
-    """Payload of an `epoch` record; the header carries peer, direction, base as first_seq, and the new head."""
+    """Payload of an `epoch` record; the header has peer, direction, base as first_seq, and the new head."""
 
     epoch: bytes
     sender_last: int

@@ -138,7 +138,7 @@ class Submitting:
         if call.wait not in (None, "queued", "stored"):
             raise UsageError(f"wait is {call.wait!r}, expected 'queued' or 'stored'.")
         peer = self.control.lookup(call.peer)
-        built = [self._build(m, call, peer) for m in messages]
+        built = self._build(messages, call, peer)
         ids = [m.id for m in built]
         if len(set(ids)) != len(ids):
             raise UsageError("One id stands for two messages of this call.")
@@ -159,22 +159,17 @@ class Submitting:
         self.pending.append(Pending.answered(reply))
         self._send_replies()
 
-    def _build(self, given: Outgoing, call: SendCall, peer: PeerState) -> Message:
-        """The message as it will lie in both logs."""
-        if given.text is not None:
-            body = given.text.encode("utf-8", "surrogatepass")
-        else:
-            body = _base64(given.data) if given.data is not None else b""
-        if call.key is not None:
-            raw = _key_id(self.control.user, peer.identity, call.key)
-        elif given.id is not None:
-            raw = _parse_id(given.id)
-        else:
-            raw = model.uuid7(time.time_ns() // 1_000_000, os.urandom(10))
-        kind = SENDABLE.get(given.kind or "text")
-        if kind is None:
-            raise UsageError(f"kind is {given.kind!r}, expected one of {', '.join(SENDABLE)}.")
-        return Message(raw, kind, time.time_ns(), self.control.user, given.headers or {}, body)
+    def _build(self, given: list[Outgoing], call: SendCall, peer: PeerState) -> list[Message]:
+        """The messages as they will lie in both logs; one clock reading for all of a call."""
+        user, sent_ns = self.control.user, time.time_ns()
+        keyed = None if call.key is None else _key_id(user, peer.identity, call.key)
+        built = []
+        for m in given:
+            text = m.text
+            body = _base64(m.data or "") if text is None else text.encode("utf-8", "surrogatepass")
+            raw = keyed or (_new_id(sent_ns) if m.id is None else _parse_id(m.id))
+            built.append(Message(raw, _kind(m.kind), sent_ns, user, m.headers or {}, body))
+        return built
 
     def _submit(self, pending: Pending) -> None:
         call, number = pending.call, pending.peer.number
@@ -400,6 +395,18 @@ class Submitting:
         }
 
 
+def _new_id(now_ns: int) -> bytes:
+    return model.uuid7(now_ns // 1_000_000, os.urandom(10))
+
+
+def _kind(name: str | None) -> int:
+    if name is None:
+        return 0
+    if name not in SENDABLE:
+        raise UsageError(f"kind is {name!r}, expected one of {', '.join(SENDABLE)}.")
+    return SENDABLE[name]
+
+
 def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
@@ -408,9 +415,8 @@ def _base64(text: str) -> bytes:
 
 
 def _parse_id(text: str) -> bytes:
-    digits = text.replace("-", "")
     try:
-        raw = bytes.fromhex(digits)
+        raw = bytes.fromhex(text.replace("-", ""))
     except ValueError:
         raw = b""
     if len(raw) != 16 or raw[6] >> 4 != 7:

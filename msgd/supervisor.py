@@ -13,14 +13,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from msgd import __version__, control, indexing, journal, ledger, link, systemd
 from msgd.children import Backoff, Child, Children, Ended, Kind, Then
 from msgd.config import Config
 from msgd.dialling import NEVER_S, Course, Dialling
-from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError
+from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError, Fatal, MsgdError
 from msgd.lobby import TLS_HANDSHAKE, Guest, Lobby
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
@@ -35,6 +35,7 @@ from msgd.wire.ledger import (
     Ping,
     Plan,
     Pong,
+    Refused,
     ReloadAsked,
     Reloaded,
     Settings,
@@ -74,6 +75,7 @@ class Supervisor:
         self.dialling = Dialling(random.random, limits.backoff_max_s)
         self.log: Pipe | None = None  # the channel to the log process, once it is at work
         self.exit_code: int | None = None
+        self._refusal: MsgdError | None = None  # why the log process cannot open its log
         self.unlink_socket = False  # the control socket's file is ours, not systemd's
         self.started_s = time.monotonic()
         self._make_listeners = listeners
@@ -97,7 +99,7 @@ class Supervisor:
     # --- the loop ---------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Serve until told to stop; returns the exit code."""
+        """Serve until told to stop; returns the exit code. Raises MsgdError where nothing could start."""
         try:
             self._start_log()
             while self.exit_code is None:
@@ -105,8 +107,13 @@ class Supervisor:
                     if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
                         key.data()
                 self._do_timers()
+        except MsgdError as error:
+            self.exit_code = error.code
+            raise
         finally:
             self._end_all()
+        if self._refusal is not None and not self._listeners:
+            raise self._refusal  # for whoever waits at the terminal
         return self.exit_code
 
     def _timeout_s(self) -> float:
@@ -174,6 +181,9 @@ class Supervisor:
                     self._note_failed(frame)
                 case ReloadAsked():
                     self._say_log(Reloaded(frame.token, self._reload()))
+                case Refused():
+                    kind = Fatal if frame.name == Fatal.name else ConfigError
+                    self._refusal = kind(frame.message, frame.hint)
 
     def _unhear(self, channel: socket.socket) -> None:
         """Nothing more comes from a log process: its channel or its signal said so, whichever was first."""
@@ -192,7 +202,8 @@ class Supervisor:
                 self.lobby.known_sources.add(guest.source)
                 self.lobby.leave(guest)
         if self._stopping_until_s is not None:
-            pipe.offer(Stop())  # it was still starting when the others were told
+            with suppress(OSError):  # it has just died
+                pipe.offer(Stop())  # it was still starting when the others were told
         elif self.log is None:
             self._open_doors(pipe)
 
@@ -239,7 +250,7 @@ class Supervisor:
 
     @contextmanager
     def _channel(self, kind: str) -> Iterator[tuple[socket.socket, Callable[[int], None]]]:
-        """A new child's end of a channel to the log process, and how to introduce it once its pid is known."""
+        """A new child's end of a channel to the log process, and how to introduce it when its pid is known."""
         mine, theirs = socket.socketpair()
 
         def introduce(pid: int) -> None:
@@ -406,6 +417,8 @@ class Supervisor:
     def _end_with(self, ended: Ended) -> None:
         """The log can not be used any more: msgd ends with it, and only a person starts it again."""
         assert ended.code is not None
+        if ended.child.data in self._selector.get_map():
+            self._hear_log()  # its last words
         self.exit_code = ended.code
         self.notifier.failed(f"the log process ended with {ended.code}", 5 if ended.code == EX_IOERR else 0)
 
@@ -414,7 +427,11 @@ class Supervisor:
         self._close_doors()
         self._unhear(ended.child.data)
         ended.child.data.close()
-        if self._stopping_until_s is None:
+        if (
+            ended.code is not None and not self._listeners
+        ):  # none was ever at work: this one will not be, either
+            self.exit_code = ended.code or UNEXPECTED
+        elif self._stopping_until_s is None:
             self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
         for course in self.dialling.courses.values():
             course.peer.linked = False

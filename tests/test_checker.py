@@ -10,7 +10,9 @@ BOTH = {"a": A, "b": B}
 ALL = [*A, *B]
 
 
-def faults(read: list[bytes], acknowledged: list[bytes] = ALL, refused: list[bytes] = []) -> dict[str, list[bytes]]:  # noqa: B006
+def faults(
+    read: list[bytes], acknowledged: list[bytes] = ALL, refused: list[bytes] = []
+) -> dict[str, list[bytes]]:
     return check(BOTH, acknowledged, refused, read).faults
 
 

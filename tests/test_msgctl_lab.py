@@ -87,7 +87,8 @@ def test_lab_comes_up_paired_grows_and_goes(run: Runner, tmp_path: Path) -> None
     grown = run("lab", "up", "3", "-o", "json").objects
     assert grown[:2] == first and grown[2]["state"] == "running"
     assert run("--node", "node3", "send", "node2", "from three", "--wait=stored").code == 0
-    assert "there is no lab node 'node9'" in (done := run("--node", "node9", "status")).err
+    done = run("--node", "node9", "status")
+    assert "there is no lab node 'node9'" in done.err
     assert done.code == 2 and "node1, node2, node3" in done.err
 
     assert run("lab", "down").out == "3 nodes stopped and removed\n"
@@ -236,7 +237,7 @@ def test_names_of_lab_nodes_are_no_paths(tmp_path: Path) -> None:
     (tmp_path / "nodes").mkdir()
     assert lab_nodes(str(tmp_path)) == ["node2"]
     env = {"MSGD_LAB_DIR": str(tmp_path / "node2")}
-    with pytest.raises(UsageError, match="no lab node '../node2'"):
+    with pytest.raises(UsageError, match=r"no lab node '\.\./node2'"):
         control_socket(None, "../node2", env)
 
 

@@ -150,10 +150,10 @@ def test_worst_line_is_the_exit_code(
 def test_lines_stop_waiting_once_the_peer_is_away(server: ControlServer, run: Runner) -> None:
     """--wait=stored waits for the first batches; when one is not stored, the rest is only queued."""
     server.state = "queued"
-    assert run("send", "-lq", "node3", "--wait=stored", "--timeout=1", stdin=b"x\n" * 256 * 40).code == 5
+    assert run("send", "-lq", "node3", "--wait=stored", "--timeout=1", stdin=b"x\n" * 256 * 100).code == 5
     waits = [call["wait"] for call in server.called("SendMany")]
-    assert len(waits) == 40
-    assert waits[0] == "stored" and waits[-1] == "queued" and waits.count("stored") <= 16
+    assert len(waits) == 100
+    assert waits[0] == "stored" and waits[-1] == "queued" and waits.count("stored") < 80
 
 
 @pytest.mark.slow

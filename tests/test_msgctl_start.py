@@ -17,8 +17,8 @@ from tests.require import REPOSITORY
 
 HEAVY = {
     "argparse", "re", "enum", "dataclasses", "typing", "collections", "functools", "json", "socket",
-    "selectors", "subprocess", "logging", "datetime", "uuid", "base64", "ssl", "inspect", "asyncio", "tempfile", "shutil",
-    "msgspec", "rich", "structlog", "cryptography", "setproctitle",
+    "selectors", "subprocess", "logging", "datetime", "uuid", "base64", "ssl", "inspect", "asyncio",
+    "tempfile", "shutil", "msgspec", "rich", "structlog", "cryptography", "setproctitle",
 }  # fmt: skip
 FAST_PATHS = {
     "send": ["send", "node3", "hola"],

@@ -62,7 +62,9 @@ def print_figures(killer, histories, verdicts, watch, seconds, drained_s) -> Non
     print(f"\n{killer.kills.total()} kills ({roles}), {killer.in_flight} of them with an append in flight")
     print(f"acknowledged: {levels['stored']} as stored, {levels['queued']} as queued only")
     print(f"unknown: {sum(h.unknown for h in histories.values())}, of all unanswered ones")
-    print(f"{sum(len(v.recovered) for v in verdicts)} are in the logs; refused: {sum(len(h.refused) for h in histories.values())}")
+    print(
+        f"{sum(len(v.recovered) for v in verdicts)} are in the logs; refused: {sum(len(h.refused) for h in histories.values())}"
+    )
     print(f"{seconds:.0f} s, drained in {drained_s:.1f} s, {watch.samples} looks for zombies")
 
 

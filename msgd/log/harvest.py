@@ -112,7 +112,9 @@ class Harvest:
         elif kind == Kind.RECEIPT:
             self._receipts.setdefault(peer, []).append(RECEIPT.pack(header.first_seq, offset))
         elif kind == Kind.RELEASED:
-            self._take_place(peer * LANES + NUMBERED, PLACE.pack(offset, header.count, kind, header.first_seq))
+            self._take_place(
+                peer * LANES + NUMBERED, PLACE.pack(offset, header.count, kind, header.first_seq)
+            )
             self._take_released(payload or b"", header.first_seq, offset)
         elif kind == Kind.ENDED and payload is not None:
             ended = decode_ended(payload)

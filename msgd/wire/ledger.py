@@ -3,12 +3,16 @@
 Every process that is not the log process has one channel to it. A `token` comes back in the answer.
 A request that changes the log is answered after the commit, never before.
 
-| from | says | hears |
-|---|---|---|
-| supervisor | Introduce Ping Plan Settings Reloaded Stop | Pong Peers DialNow DialFailed ReloadAsked |
-| control | Submit Watch PutPeer Cancel Nudge Snapshot Reload | Submitted Duplicates Wake Done Refused State Reloaded |
-| link | MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready Batch Receipt Clocks DialFailed | Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Send Committed Cut Full |
-| index | Watch Indexed | Wake |
+supervisor  says  Introduce Ping Plan Settings Reloaded Stop
+            hears Pong Peers DialNow DialFailed ReloadAsked
+control     says  Submit Watch PutPeer Cancel Nudge Snapshot Reload
+            hears Submitted Duplicates Wake Done Refused State Reloaded
+link        says  MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready
+                  Batch Receipt Clocks DialFailed
+            hears Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Done
+                  Send Committed Full Cut
+index       says  Watch Indexed
+            hears Wake
 """
 
 import msgspec
