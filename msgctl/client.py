@@ -80,8 +80,8 @@ class Client:
         early: bool = False,
     ) -> Json:
         """Send one message; its receipt as soon as it is queued or, with `wait="stored"`, when it is stored,
-        has ended otherwise, or `timeout_s` is over. `early`: have a first receipt sent as soon as it is queued,
-        for who may lose patience.
+        has ended otherwise, or `timeout_s` is over. `early`: have a first receipt sent as soon as it is
+        queued, for who may lose patience.
 
         Raises Uncertain when the daemon is lost and it cannot be found out whether the message was kept.
         """
@@ -160,7 +160,7 @@ class Client:
         except ConnectionError:
             pass  # msgd may have said why before it closed: reading finds out
         except OSError as exc:
-            raise lost(exc) from exc
+            raise self.lost(exc) from exc
 
     def _answer(self, deadline_s: float | None) -> varlink.Reply:
         while (reply := self.next_reply()) is None:
@@ -168,7 +168,7 @@ class Client:
             try:
                 data = self.sock.recv(varlink.READ_BYTES)
             except OSError as exc:
-                raise lost(exc) from exc
+                raise self.lost(exc) from exc
             self.feed(data)
         if reply.error:
             raise error_of(reply)
@@ -177,8 +177,13 @@ class Client:
     def feed(self, data: bytes) -> None:
         """Take what was read from the socket. Raises Lost at its end."""
         if not data:
-            raise lost(None)
+            raise self.lost(None)
         self._splitter.feed(data)
+
+    def lost(self, exc: OSError | None) -> Lost:
+        """The error of a connection that ended, or that gives no answer."""
+        what = "did not answer in time" if isinstance(exc, TimeoutError) else "closed the connection"
+        return Lost(f"msgd {what}", _journal(self.path))
 
     def next_reply(self) -> varlink.Reply | None:
         """The next reply that has arrived whole, errors included; None: not enough yet."""
@@ -214,21 +219,24 @@ def _unreachable(path: str, exc: OSError) -> errors.MsgdError:
             f"you may not open the control socket {path}", "ask an administrator to add you to the group msgd"
         )
     if isinstance(exc, TimeoutError | BlockingIOError):
-        return errors.Unreachable(f"msgd does not take the connection to {path}", "see `journalctl -u msgd`")
+        return errors.Unreachable(f"msgd does not take the connection to {path}", _journal(path))
     what = "there is no such socket" if isinstance(exc, FileNotFoundError) else os.strerror(exc.errno or 0)
     fix = "`msgctl lab up`" if _is_lab(path) else "`systemctl start msgd` or `msgctl lab up`"
     return errors.Unreachable(f"msgd is not running: {path}: {what}", f"start it with {fix}")
 
 
+def _journal(path: str) -> str:
+    """Where the msgd of this socket says what happened."""
+    return f"see {_output(path)}" if _is_lab(path) else "see `journalctl -u msgd`"
+
+
 def _is_lab(path: str) -> bool:
-    return os.path.exists(os.path.join(os.path.dirname(path), "msgd.out"))
+    return os.path.exists(_output(path))
 
 
-def lost(exc: OSError | None) -> Lost:
-    """The error of a connection that ended or that gives no answer."""
-    if isinstance(exc, TimeoutError):
-        return Lost("msgd did not answer in time", "see `journalctl -u msgd`")
-    return Lost("msgd closed the connection", "see `journalctl -u msgd`")
+def _output(path: str) -> str:
+    """A lab node's output, beside its socket."""
+    return os.path.join(os.path.dirname(path), "msgd.out")
 
 
 def error_of(reply: varlink.Reply) -> errors.MsgdError:

@@ -12,7 +12,7 @@ import select
 import time
 from _collections_abc import Iterable, Iterator, Sequence
 
-from msgctl.client import Client, body_fields, error_of, full_name, lost, new_ids
+from msgctl.client import Client, body_fields, error_of, full_name, new_ids
 from msgd import errors
 from msgd.wire import varlink
 from msgd.wire.varlink import Json
@@ -129,7 +129,7 @@ class Pipeline:
         if self._unsent:
             self._write()
         if self._asked and time.monotonic() - self._heard_s > self._client.timeout_s:
-            raise lost(TimeoutError())
+            raise self._client.lost(TimeoutError())
         return source in ready
 
     def answers(self) -> Iterator["Answer"]:
@@ -139,7 +139,7 @@ class Pipeline:
         except BlockingIOError:
             return
         except OSError as exc:
-            raise lost(exc) from exc
+            raise self._client.lost(exc) from exc
         self._client.feed(data)
         while (reply := self._client.next_reply()) is not None:
             self._heard_s = time.monotonic()

@@ -14,7 +14,7 @@ from msgd import journal
 from msgd.delivery import Delivery
 from msgd.errors import Fatal
 from msgd.log.clock import Clock
-from msgd.log.errors import AppendFull, StorageFull, SyncFailed
+from msgd.log.errors import AppendFull, Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.log.record import OVERHEAD_BYTES, ZERO_HEAD, Header
@@ -46,6 +46,7 @@ class Channel:
         self.outbound = bytearray()
         self.broken = False  # gone, or too far behind
         self.wants_out = False  # the loop watches for room
+        self.refused_seq = 0  # of the batch that found no room: those behind it come again behind it
 
     def say(self, frame: Frame) -> None:
         """Queue a frame; it leaves now if the reader keeps up. A reader that does not read is dropped."""
@@ -96,6 +97,7 @@ class Books:
         self._full_told = False
         self._promises: list[tuple[Channel, Frame, Frame | None]] = []
         self._touched: list[Wake] = []  # what was added
+        self._ids: list[bytes] = []  # of the messages that were added
 
     def room(self, size: int, *, essential: bool = False) -> None:
         """Raises StorageFull unless a record with this payload can surely be written."""
@@ -122,7 +124,10 @@ class Books:
         aux: int = 0,
         payload: bytes | memoryview = b"",
     ) -> int:
-        """Put a record into the next append, committing what is there when it would pass 1 MiB: its offset."""
+        """Put a record into the next append, committing what is there when it would pass 1 MiB: its offset.
+
+        Raises StorageFull when that commit is refused.
+        """
         for _ in range(2):
             try:
                 offset = self.store.add(
@@ -137,7 +142,8 @@ class Books:
                 )
                 break
             except AppendFull:
-                self.commit()
+                if not self.commit():  # what the caller knows of the standing is void now
+                    raise StorageFull(FULL_MESSAGE) from None
         else:
             raise AssertionError(f"a payload of {len(payload)} bytes does not fit into one append")
         self._touched.append(Wake(offset, kind, peer, first_seq, aux))
@@ -167,19 +173,29 @@ class Books:
         step, self._seen_wall_less_boot_ns = less - self._seen_wall_less_boot_ns, less
         return step if abs(step) >= CLOCK_STEP_NS else 0
 
-    def commit(self) -> None:
-        """Make all that was added durable, then keep every promise. Raises Fatal for a failed fdatasync."""
+    def remember(self, ids: list[bytes]) -> None:
+        """These ids are in the record that was added last."""
+        self.recent.add(ids, self.store.end)
+        self._ids += ids
+
+    def commit(self) -> bool:
+        """Make all that was added durable, then keep every promise; False when the disk has no room for it.
+
+        Raises Fatal for a failed fdatasync.
+        """
         promises, self._promises = self._promises, []
         touched, self._touched = self._touched, []
+        ids, self._ids = self._ids, []
         if self.store.pending:
             try:
                 self.page.committed = self.store.commit()
             except StorageFull:
+                self.recent.forget(ids)
                 self._reread()
                 for channel, _, otherwise in promises:
                     if otherwise is not None:
                         channel.say(otherwise)
-                return
+                return False
             except SyncFailed as error:
                 for channel, _, otherwise in promises:
                     if isinstance(otherwise, Refused):
@@ -189,6 +205,7 @@ class Books:
             channel.say(frame)
         if touched:
             self._wake(touched)
+        return True
 
     def _wake(self, touched: list[Wake]) -> None:
         for channel in list(self.watchers):
@@ -222,3 +239,14 @@ class Books:
 def refused_full(token: int) -> Refused:
     """The answer to a request that the disk has no room for."""
     return Refused(token, "StorageRefused", FULL_MESSAGE, FULL_HINT)
+
+
+def refused_damage(token: int, damage: Damaged) -> Refused:
+    """The answer to a request that met a record which is not what was written."""
+    text = f"The log is damaged: {damage.segment}, log offset {damage.offset}: {damage.why}."
+    return Refused(token, "StorageRefused", text, "The rest of it is sound. Restore the segment from a copy.")
+
+
+def tell_damage(damage: Damaged) -> None:
+    """The event."""
+    journal.event("log.damage_found", segment=damage.segment, offset=damage.offset, reason=damage.why)

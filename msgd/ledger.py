@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from msgd import errors, journal
-from msgd.books import Books, Channel, refused_full
+from msgd.books import Books, Channel, refused_damage, refused_full, tell_damage
 from msgd.config import Config
 from msgd.delivery import Delivery
 from msgd.errors import ConfigError
@@ -148,10 +148,13 @@ class Ledger:
         for frame, payload in frames:
             try:
                 HANDLERS[type(frame)](self, channel, frame, payload)
-            except StorageFull:
+            except (StorageFull, Damaged) as error:
+                if isinstance(error, Damaged):
+                    tell_damage(error)
                 token = getattr(frame, "token", None)
                 if token is not None:
-                    channel.say(refused_full(token))
+                    refused = refused_damage(token, error) if isinstance(error, Damaged) else refused_full(token)
+                    channel.say(refused)
 
     def _lost(self, channel: Channel) -> None:
         self._epoll.unregister(channel.fd)
@@ -189,7 +192,7 @@ class Ledger:
         books = self.books
         try:
             books.store.roll(books.delivery.checkpoint(books.recent.newest_ms()))
-        except StorageFull:
+        except (StorageFull, OSError):
             return  # the old segment goes on taking what it has room for
         books.page.committed = books.store.committed
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import msgspec
 
 from msgd import model
-from msgd.books import Books, Channel, refused_full
+from msgd.books import Books, Channel, refused_full, tell_damage
 from msgd.linking import Linking
-from msgd.log.errors import StorageFull
+from msgd.log.errors import Damaged, StorageFull
 from msgd.log.index import known_ids
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, decode_ranges, encode_ranges
@@ -128,7 +128,11 @@ class Outgoing:
             if link is None or not peer.out.waiting or not self.links.has_window(peer):
                 self.releasable.discard(number)
                 continue
-            added = self._release(peer, link) or added
+            try:
+                added = self._release(peer, link) or added
+            except Damaged as damage:  # what waits behind it keeps its order, so it waits, too
+                self.releasable.discard(number)
+                tell_damage(damage)
         return added
 
     def _release(self, peer: Peer, link: Channel) -> bool:
@@ -138,23 +142,23 @@ class Outgoing:
             self.releasable.discard(peer.number)
             return False
         body = encode_ranges(ranges)
-        try:
-            books.room(len(body), essential=True)
-        except StorageFull:
-            self.releasable.discard(peer.number)
-            return False
         seq = peer.out.last + 1
         payload = b"".join(pieces)
         head = chain(peer.out.head, seq, count, payload)
-        offset = books.add(
-            Kind.RELEASED,
-            peer=peer.number,
-            direction=model.OUT,
-            count=count,
-            first_seq=seq,
-            head=head,
-            payload=body,
-        )
+        try:
+            books.room(len(body), essential=True)
+            offset = books.add(
+                Kind.RELEASED,
+                peer=peer.number,
+                direction=model.OUT,
+                count=count,
+                first_seq=seq,
+                head=head,
+                payload=body,
+            )
+        except StorageFull:
+            self.releasable.discard(peer.number)
+            return False
         length = books.store.end - offset
         batch = Batch(seq, count, offset, length, len(payload), head)
         books.delivery.released(peer, batch, [r[0] for r in ranges])
