@@ -14,7 +14,6 @@ for ps, its first environment names the directory. Whatever else has that number
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Iterable
 
 import msgd
 from msgctl.client import MAX_PATH_BYTES, Client
+from msgctl.processes import Watch, descendants, proc, send_signal
 from msgd.errors import MsgdError, UsageError
 from msgd.model import DEFAULT_PORT
 from msgd.wire.varlink import Json
@@ -130,7 +130,7 @@ class Node:
     def wait_answer(self, pid: int) -> Json:
         """Its Status as soon as it gives one. Raises MsgdError with the end of its output."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        with _Watch([pid]) as watch:
+        with Watch([pid]) as watch:
             while True:
                 try:
                     return self.status()
@@ -164,11 +164,11 @@ class Node:
         return pid if self._is_ours(pid) else None
 
     def _is_ours(self, pid: int) -> bool:
-        words = _proc(pid, "cmdline")
+        words = proc(pid, "cmdline")
         if os.fsencode(self.path("msgd.toml")) in words and b"--config" in words:
             return True
         mark = os.fsencode(f"MSGD_LAB_NODE={self.directory}")
-        return words[:1] != [] and words[0].startswith(b"msgd") and mark in _proc(pid, "environ")
+        return words[:1] != [] and words[0].startswith(b"msgd") and mark in proc(pid, "environ")
 
     def remove(self) -> bool:
         """Remove what `lab up` and msgd made; whether nothing of anybody else is left in the directory."""
@@ -200,83 +200,15 @@ def stop(nodes: Iterable[Node], timeout_s: float) -> tuple[list[Node], list[Node
     Returns when their children are gone as well, or after twice the time.
     """
     running = [(node, pid) for node in nodes if (pid := node.pid()) is not None]
-    everyone = [pid for _, supervisor in running for pid in (supervisor, *_descendants(supervisor))]
-    with _Watch([pid for _, pid in running]) as supervisors, _Watch(everyone) as watch:
+    everyone = [pid for _, supervisor in running for pid in (supervisor, *descendants(supervisor))]
+    with Watch([pid for _, pid in running]) as supervisors, Watch(everyone) as watch:
         for _, pid in running:
-            _signal(pid, signal.SIGTERM)
+            send_signal(pid, signal.SIGTERM)
         late = supervisors.wait(timeout_s)
         for pid in late:
-            _signal(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         watch.wait(timeout_s)
     return [node for node, _ in running], [node for node, pid in running if pid in late]
-
-
-class _Watch:
-    """Waits for processes to end, by their pidfds: no pid can come to mean another process meanwhile."""
-
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids: dict[int, int] = {}
-        self._poll = select.poll()
-        for pid in pids:
-            try:
-                fd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            self._pids[fd] = pid
-            self._poll.register(fd, select.POLLIN)
-
-    def ended(self, timeout_ms: int) -> bool:
-        """Whether all have ended; waits a little for one to do so."""
-        if self._pids:
-            for fd, _ in self._poll.poll(timeout_ms):
-                self._poll.unregister(fd)
-                os.close(fd)
-                del self._pids[fd]
-        return not self._pids
-
-    def wait(self, timeout_s: float) -> list[int]:
-        """Wait until all have ended; who has not."""
-        deadline_s = time.monotonic() + timeout_s
-        while (left_s := deadline_s - time.monotonic()) > 0 and not self.ended(int(left_s * 1000) + 1):
-            pass
-        return list(self._pids.values())
-
-    def __enter__(self) -> "_Watch":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for fd in self._pids:
-            os.close(fd)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _proc(pid: int, name: str) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as reader:
-            return reader.read().split(b"\0")
-    except OSError:
-        return []
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    for thread in _listed(f"/proc/{pid}/task"):
-        for word in b" ".join(_proc(pid, f"task/{thread}/children")).split():
-            found += [int(word), *_descendants(int(word))]
-    return found
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
 
 
 def _replace(path: str, text: str) -> None:

@@ -146,7 +146,7 @@ class Books:
                     raise StorageFull(FULL_MESSAGE) from None
         else:
             raise AssertionError(f"a payload of {len(payload)} bytes does not fit into one append")
-        self._touched.append(Wake(offset, kind, peer, first_seq, aux))
+        self._touched.append(Wake(offset, kind, peer, direction, first_seq, aux))
         return offset
 
     def promise(self, channel: Channel, frame: Frame, otherwise: Frame | None = None) -> None:

@@ -58,9 +58,6 @@ EVENTS = {
         "file descriptor {name} passed by systemd is ignored: {reason}",
     ),
     "listener.opened": Event("04b8734e600752fcb958464a9908dded", INFO, "listening on {address}"),
-    "listener.failed": Event(
-        "ba0927cf8e94556ea9a38ad0b602469a", ERROR, "cannot listen on {address}: {reason}"
-    ),
     "watchdog.withheld": Event("4e3416b3de255bd9a7305b58249da399", ERROR, "watchdog not fed: {reason}"),
     "events.dropped": Event(
         "f46cbcf97f8e5a738f89bf357c75e064", WARNING, "{count} events were dropped, because nobody read them"
@@ -117,52 +114,23 @@ EVENTS = {
     "link.closed": Event("dc5d1ae339c25206a3be866f3a6e2057", INFO, "link with {peer} closed: {reason}"),
     "link.refused": Event("fd851376729d588498301b335fb35e7c", WARNING, "link with {peer} refused: {reason}"),
     "link.failed": Event("e137be0af50659c3816e414da829ec0d", INFO, "no link with {peer}: {reason}"),
-    "link.replaced": Event(
-        "7ff40ca5f9135685832c3eb9ecd082d8", DEBUG, "link with {peer} replaced by a newer one"
-    ),
-    "identity.created": Event("d08f176976e559289a7978c7fbcff813", INFO, "this node is {identity}"),
     "peer.added": Event(
         "3e8a0dae109d5b89a092690c2bd5ce52", INFO, "peer {peer} added with identity {identity}"
     ),
     "peer.removed": Event("3f990180a7d657be9c83d361fd52b065", INFO, "peer {peer} removed"),
     "peer.renamed": Event("bf2f11ff92ab52149df78f3e530dd76d", INFO, "peer {old} is now called {peer}"),
-    "peer.paired": Event("2826d31d7d3a508c8d11e842bd4d1946", INFO, "paired with {peer}"),
-    "peer.rejected": Event("a15e823f56795715b748730c0ba1b17f", INFO, "pairing with {peer} rejected"),
-    "peer.blocked": Event("ed686df3c2e752259faa3ed60c914dff", INFO, "peer {peer} blocked"),
     "peer.changed": Event(
         "88bc669b468f5d93a90917239eb4a743",
         ERROR,
         "{peer} at {address} shows another key than the one pinned: nothing is sent to it",
     ),
-    "peer.rotated": Event(
-        "86611c109599519db9d4becc168cc63b", INFO, "{peer} has replaced its key with a signed one"
-    ),
-    "peer.forgotten": Event("9b4e99be9d6550ebac668ee27b5e3623", WARNING, "{peer} no longer knows this node"),
     "peer.unknown": Event(
         "8a67085d1dad5007af44f25d83ec991e", WARNING, "{address} is not paired with this node"
     ),
-    "invitation.made": Event(
-        "146007d54a645dfd89e0f0dce2094a1d", INFO, "invitation made, good until {expires_at}"
-    ),
-    "invitation.used": Event("37b963d063695042aabe202ed5ff4ab1", INFO, "invitation used by {peer}"),
     "epoch.opened": Event("b943da671e3d5aa688041c8b9a808fc0", WARNING, "new epoch with {peer}: {reason}"),
-    "range.lost": Event(
-        "cbc72f5ad7685bc3be7bc413002f9655",
-        ERROR,
-        "messages {first_seq} to {last_seq} with {peer} are held by nobody any more",
-    ),
     "message.queued": Event("b11c9c7fceff5d3dbb092341b9c46b26", DEBUG, "message {id} queued for {peer}"),
-    "message.released": Event(
-        "a320de77f37552b0b99d9aa3fea353e2", DEBUG, "messages {first_seq} to {last_seq} released to {peer}"
-    ),
-    "message.stored": Event(
-        "d8526606e96250f6b2b726df1240a5fc", DEBUG, "messages up to {seq} stored by {peer}"
-    ),
     "message.received": Event(
         "c8da0722e6dc5abd8ac35763edee7502", DEBUG, "messages {first_seq} to {last_seq} received from {peer}"
-    ),
-    "message.rejected": Event(
-        "20e83f890e1b5769876e4ec7f5494420", INFO, "message {id} for {peer} rejected: {reason}"
     ),
     "message.cancelled": Event(
         "a6d3498a54b751f6a64438fa3f45a89f", INFO, "message {id} for {peer} cancelled: {reason}"

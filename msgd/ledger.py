@@ -133,6 +133,8 @@ class Ledger:
         if self.channels.get(channel.fd) is not channel:
             return
         if channel.broken:
+            if channel.outbound:
+                journal.event("reader.dropped", title=f"{channel.kind} process {channel.pid}")
             self._lost(channel)
         elif bool(channel.outbound) != channel.wants_out:
             channel.wants_out = not channel.wants_out
@@ -153,7 +155,9 @@ class Ledger:
                     tell_damage(error)
                 token = getattr(frame, "token", None)
                 if token is not None:
-                    refused = refused_damage(token, error) if isinstance(error, Damaged) else refused_full(token)
+                    refused = (
+                        refused_damage(token, error) if isinstance(error, Damaged) else refused_full(token)
+                    )
                     channel.say(refused)
 
     def _lost(self, channel: Channel) -> None:
@@ -195,6 +199,7 @@ class Ledger:
         except (StorageFull, OSError):
             return  # the old segment goes on taking what it has room for
         books.page.committed = books.store.committed
+        journal.event("log.rolled", segment=books.store.segment_base)
 
     # --- requests that are answered here ----------------------------------------------------------------
 
@@ -416,6 +421,8 @@ def open_books(config: Config, page: SharedPage) -> Books:
     books = Books(store, Reader(directory, lambda: page.committed), page, clock)
     books.delivery, books.recent = delivery, recent
     page.committed = store.committed
+    if recovery.created:
+        journal.event("log.created", directory=directory)
     journal.event(
         "log.opened", records=recovery.records, seconds=round(recovery.seconds, 3), offset=store.committed
     )

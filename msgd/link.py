@@ -17,7 +17,7 @@ import msgspec
 from msgd import journal, meeting, reconciling
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
-from msgd.meeting import MeetingFailed, Node, Wire
+from msgd.meeting import MeetingFailed, Node, Wire, WrongKey
 from msgd.model import MAX_APPEND_BYTES
 from msgd.peer.connection import Event
 from msgd.peer.errors import ProtocolError
@@ -100,6 +100,8 @@ def dial(node: Node, peer: KnownPeer, connect_s: float, channel: socket.socket, 
     except (MeetingFailed, OSError, LinkEnded) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         retry_s = error.retry_s if isinstance(error, MeetingFailed) else 0.0
+        if isinstance(error, WrongKey):
+            journal.event("peer.changed", peer=peer.name, address=peer.address)
         journal.event("link.failed", level="debug", peer=peer.name, address=peer.address, reason=reason)
         _say_last(ledger_end, DialFailed(peer.number, reason, retry_s))
         return 0

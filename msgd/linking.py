@@ -315,6 +315,7 @@ class Linking:
             payload=payload,
         )
         books.delivery.received(peer, last, head)
+        journal.event("message.received", peer=peer.name, first_seq=frame.first_seq, last_seq=last)
         peer.seen_ns = books.clock.wall_ns()
         self._promise_receipt(channel, peer, Full(frame.first_seq))
 
@@ -334,6 +335,7 @@ class Linking:
             channel.say(Cut(f"the receipt for {frame.seq} does not match what was sent"))
             return False
         self._add_receipt(peer, frame.seq, frame.head, frame.wall_ns)
+        journal.event("receipt.received", peer=peer.name, seq=frame.seq)
         return True
 
     def _add_receipt(self, peer: Peer, seq: int, head: bytes, their_wall_ns: int) -> None:

@@ -95,6 +95,10 @@ def _limits(config: Config) -> Limits:
     )
 
 
+class WrongKey(MeetingFailed):
+    """Who answers has another key than the pinned one: closed without a word."""
+
+
 class Wire:
     """A TLS socket with the protocol's connection on it."""
 
@@ -298,9 +302,7 @@ def _check(check: Callable[[], object]) -> None:
     try:
         check()
     except tls.WrongKeyError as error:
-        raise MeetingFailed(
-            "another key than the pinned one answers there: nothing was sent", 30.0
-        ) from error
+        raise WrongKey("another key than the pinned one answers there: nothing was sent", 30.0) from error
     except tls.SessionError as error:
         raise MeetingFailed(str(error)) from error
 

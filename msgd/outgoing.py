@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from msgd import model
+from msgd import journal, model
 from msgd.books import Books, Channel, refused_full, tell_damage
 from msgd.linking import Linking
 from msgd.log.errors import Damaged, StorageFull
@@ -18,7 +18,7 @@ from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, decode_ranges, encode_ranges
 from msgd.peer.heads import chain
 from msgd.standing import Batch, Ended, Peer, Range
-from msgd.wire.codec import decode_payload, encode
+from msgd.wire.codec import decode_ids, decode_payload, encode
 from msgd.wire.ledger import Cancel, Done, Duplicates, Refused, Send, Submit, Submitted
 
 RELEASE_MESSAGES = 4096
@@ -61,6 +61,9 @@ class Outgoing:
         else:
             self._hold(channel, frame, payload, peer)
         books.remember(ids)
+        if journal.is_shown("message.queued"):
+            for raw in ids:
+                journal.event("message.queued", id=model.id_text(raw), peer=peer.name)
 
     def _send_now(
         self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer, link: Channel
@@ -200,8 +203,8 @@ class Outgoing:
     def cancel(self, channel: Channel, frame: Cancel) -> None:
         """End one message before it is released; refused once it may be with the peer."""
         books = self.books
-        header = books.reader.record(frame.offset)
-        peer = books.delivery.peers[header.peer]
+        record = books.reader.record(frame.offset)
+        peer = books.delivery.peers[record.peer]
         waiting = next((r for r in peer.out.waiting if r.start <= frame.offset < r.stop), None)
         gone = peer.out.ended.get(frame.offset, [])
         if (
@@ -215,6 +218,8 @@ class Outgoing:
             return
         self._end(peer, "cancelled", f"by {frame.user}", [(frame.offset, frame.index)])
         books.promise_answer(channel, frame.token, Done(frame.token))
+        raw = decode_ids(record.payload, record.count)[frame.index]
+        journal.event("message.cancelled", id=model.id_text(raw), peer=peer.name, reason=f"by {frame.user}")
 
     def cancel_all(self, peer: Peer) -> int:
         """The peer is being removed: end what waits, and what was released without a receipt."""
@@ -261,6 +266,8 @@ class Outgoing:
             places += [(header.offset, i) for i in range(header.count) if i not in gone]
         waiting.expires_ns = next_ns
         self.books.delivery.expiries_changed()
+        if places:
+            journal.event("messages.expired", peer=peer.name, count=len(places))
         for at in range(0, len(places), ENDED_PLACES):
             self._end(peer, "expired", "waited longer than its time to live", places[at : at + ENDED_PLACES])
 

@@ -10,6 +10,7 @@ from msgd.linking import Linking
 from msgd.log.record import Kind
 from msgd.outgoing import Outgoing
 from msgd.standing import Peer, PeerChange
+from msgd.trust.identity import identity_text
 from msgd.wire.ledger import Done, KnownPeer, PutPeer, Refused
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -61,7 +62,13 @@ class Peering:
         self.links.cut(number, "its address or name was changed")
         books.promise_answer(channel, frame.token, Done(frame.token, True, number))
         self.on_change(self.links.known(peer))
-        journal.event("peer.added", peer=peer.name, address=peer.address, user=frame.user)
+        journal.event(
+            "peer.added",
+            peer=peer.name,
+            identity=identity_text(peer.identity),
+            address=peer.address,
+            user=frame.user,
+        )
         return None
 
     def _rename(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:

@@ -252,6 +252,7 @@ class Submitting:
         pending.receipt_ns = row.receipt_at_ns or 0
         pending.first_seq = pending.last_seq = row.seq or 0
         pending.numbered = pending.count if row.seq else 0
+        self._check_receipt(pending)  # it may have come while we looked
         if pending.state != model.QUEUED or pending.call.wait != "stored":
             self._finish(pending)
 
@@ -288,7 +289,7 @@ class Submitting:
                 self._released(wake)
             case Kind.ENDED:
                 self._ended(wake)
-            case Kind.EPOCH:
+            case Kind.EPOCH if wake.direction == model.OUT:
                 for pending in self.pending:  # seqs without a receipt are void
                     if not pending.done and pending.peer.number == wake.peer:
                         pending.numbered = pending.first_seq = pending.last_seq = 0

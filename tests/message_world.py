@@ -251,9 +251,7 @@ class World:
                 message.seq = line.last
         line.released.append(messages)
 
-    def _write(
-        self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int
-    ) -> list[Known]:
+    def _write(self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int) -> list[Known]:
         messages = [self._message(salt + at) for at in range(count)]
         pieces = [encode(message) for message in messages]
         written = self.add(

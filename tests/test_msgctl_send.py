@@ -1,7 +1,14 @@
 """`msgctl send` against a real socket: bodies, receipts, exit codes, what a lost daemon means."""
 
 import base64
+import fcntl
 import os
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +20,7 @@ from msgd.model import MAX_MESSAGE_BYTES
 from msgd.wire.varlink import Call
 from tests.control_server import Connection, ControlServer, control_server
 from tests.msgctl_run import Runner
+from tests.require import REPOSITORY
 
 
 @pytest.fixture
@@ -353,6 +361,49 @@ def test_daemon_that_does_not_answer_is_given_up(server: ControlServer) -> None:
         pytest.raises(Exception, match="did not answer in time"),
     ):
         client.call("Status")
+
+
+@pytest.mark.slow
+def test_interrupt_while_waiting_tells_what_is_known(server: ControlServer) -> None:
+    """Ctrl-C after the message was queued: its line, and 130; the message is on its way all the same."""
+    answered = threading.Event()
+    sockets: list[socket.socket] = []
+
+    def queued(connection: Connection, call: Call) -> None:
+        message = server.keep(call.parameters["peer"], call.parameters["message"], "queued")
+        connection.reply({"receipt": server.receipt(message)}, continues=True)
+        sockets.append(connection.sock)
+        answered.set()
+
+    server.script["Send"] = queued
+    command = [
+        sys.executable,
+        "-m",
+        "msgctl",
+        "--socket",
+        server.path,
+        "send",
+        "node3",
+        "hola",
+        "--timeout=60",
+    ]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert answered.wait(20)
+        while not (is_read(sockets[0]) and is_asleep(process.pid)):
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, b"")
+    assert b" queued node3 (offline" in out
+
+
+def is_read(sock: socket.socket) -> bool:
+    """Whether the other end has taken all that was sent."""
+    return fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4) == b"\0" * 4
+
+
+def is_asleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def test_closed_output_does_not_change_what_a_send_says(server: ControlServer, run: Runner) -> None:

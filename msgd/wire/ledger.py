@@ -183,6 +183,7 @@ class Wake(Frame):
     offset: int
     kind: int = 0
     peer: int = 0
+    direction: int = 0
     first_seq: int = 0
     aux: int = 0
 

@@ -105,9 +105,11 @@ def test_a_wrong_setting_does_not_survive_a_reload(services: Services) -> None:
 def test_a_connection_starts_the_stopped_service(services: Services) -> None:
     """After `systemctl stop` the sockets stay; the first client waits for the service instead of failing."""
     a, b = services
+    a.host.cut()  # else the peer would be the one that comes, and starts it again
     for service in services:
         service.systemctl("stop", "msgd")
         assert [service.state(unit) for unit in (UNIT, *SOCKETS)] == ["inactive", "active", "active"]
+    a.host.heal()
     done = a.ctl("send", "host-b", "--wait=stored", "--timeout=30", "good morning")
     assert done.returncode == 0, done.stderr
     assert a.state() == b.state() == "active"

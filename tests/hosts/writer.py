@@ -1,11 +1,11 @@
 """Runs on a host: sends numbered messages through outages and prints the id of each acknowledged one.
 
-Called as: writer.py PEER SECONDS. A send that was refused, or whose fate is unknown, prints nothing: only
+Called as: writer.py PEER FILE; it ends once FILE is there. A send that was refused, or whose fate is unknown, prints nothing: only
 what was acknowledged may be asked for afterwards.
 """
 
+import os
 import sys
-import time
 
 from msgctl.client import Client
 from msgd.errors import MsgdError
@@ -14,9 +14,9 @@ SOCKET = "/run/msgd/control.sock"
 
 
 def main() -> None:
-    peer, end_s = sys.argv[1], time.monotonic() + float(sys.argv[2])
+    peer, end = sys.argv[1], sys.argv[2]
     client, number = None, 0
-    while time.monotonic() < end_s:
+    while not os.path.exists(end):
         number += 1
         try:
             client = client or Client(SOCKET)
