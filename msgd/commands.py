@@ -195,17 +195,25 @@ def _queue(control: Control, call: QueueCall, more: bool) -> None:
     state = control.state()
     number = None if call.peer is None else control.lookup(call.peer).number
     for peer in state.peers:
-        if peer.removed or not peer.queued or number not in (None, peer.number):
-            continue
-        reason, next_try_s = showing.waiting_reason(peer)
-        history = control.history()
-        for wanted in (model.QUEUED, model.HELD):
-            for part in history.query(Filter(peer=peer.number, direction=model.OUT, state=wanted)):
-                waiting = [
-                    showing.waiting(control.place.reader, row, peer.name, reason, next_try_s) for row in part
-                ]
-                control.reply({"messages": waiting}, continues=True)
+        if not peer.removed and peer.queued and number in (None, peer.number):
+            _queue_of(control, peer)
     control.reply({"messages": []})
+
+
+def _queue_of(control: Control, peer: PeerState) -> None:
+    """Stream what waits for one peer; a record with many messages is looked at once."""
+    reason, next_try_s = showing.waiting_reason(peer)
+    history = control.history()
+    offset, expires_ns = -1, 0
+    for wanted in (model.QUEUED, model.HELD):
+        for part in history.query(Filter(peer=peer.number, direction=model.OUT, state=wanted)):
+            waiting = []
+            for row in part:
+                if row.location[0] != offset:
+                    offset = row.location[0]
+                    expires_ns = showing.expiry_ns(control.place.reader, offset)
+                waiting.append(showing.waiting(row, peer.name, reason, next_try_s, expires_ns))
+            control.reply({"messages": waiting}, continues=True)
 
 
 def _cancel(control: Control, call: IdCall, more: bool) -> None:

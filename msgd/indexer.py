@@ -100,30 +100,26 @@ class Indexer:
     def _step(self, budget: int) -> bool:
         index = self._opened()
         harvest = Harvest(with_ids=True)
-        ahead = Ahead(self._reader, self._committed)
-        more = False
-        position, last = index.position, None
 
         def damage(damaged: Damaged) -> None:
             harvest.take_damage(damaged)
             self._tell(damaged)
 
-        unit: list[Header] = []
-        before: Header | None = None
-        for header in self._reader.headers(max(position, self._reader.first), on_damage=damage):
-            if before is not None and header.begin != before.begin and before.kind != Kind.CHECKPOINT:
-                for damaged in harvest.take_all(unit, ahead):
-                    self._tell(damaged)
-                position, last = header.offset, before
+        ready: list[Header] = []
+        unit: list[Header] = []  # what a start would move together
+        for header in self._reader.headers(index.position, on_damage=damage):
+            if unit and header.begin != unit[-1].begin and unit[-1].kind != Kind.CHECKPOINT:
+                ready += unit
                 unit = []
-                if harvest.records >= budget:
-                    more = True
-                    break
             unit.append(header)
-            before = header
-        if last is not None:
-            self._store(index, harvest, position, last)
-        return more
+            if len(ready) >= budget:
+                break
+        if not ready:
+            return False
+        for damaged in harvest.take_all(ready, Ahead(self._reader, self._committed)):
+            self._tell(damaged)
+        self._store(index, harvest, unit[0].offset, ready[-1])
+        return len(ready) >= budget
 
     def _store(self, index: Index, harvest: Harvest, position: int, last: Header) -> None:
         mark = mark_of(last)

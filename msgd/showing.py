@@ -105,12 +105,16 @@ def waiting_reason(state: PeerState) -> tuple[str | None, float | None]:
     return reason, round(left_s, 3) if left_s < 1e6 else None
 
 
+def expiry_ns(reader: Reader, offset: int) -> int:
+    """When the messages of the record at `offset` expire (CLOCK_REALTIME), 0 never."""
+    header = next(reader.headers(offset))
+    return header.aux if header.kind == Kind.HELD else 0
+
+
 def waiting(
-    reader: Reader, row: Row, name: str, reason: str | None, next_try_s: float | None
+    row: Row, name: str, reason: str | None, next_try_s: float | None, expires_ns: int
 ) -> dict[str, Any]:
     """A message as `Queue` tells it."""
-    header = reader.record(row.location[0])
-    expires_ns = header.aux if header.kind == Kind.HELD else 0
     return {
         "id": model.id_text(row.id),
         "peer": name,

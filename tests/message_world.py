@@ -219,7 +219,7 @@ class World:
                 message.life.append(written)
 
     def end(self, peer: int, messages: list[Known], state: str) -> None:
-        """These end otherwise; the log process does so with what waits, or with all when a peer is removed."""
+        """An `ended` record names these; what is final already stays what it is."""
         self.store.commit()
         places = [m.location for m in messages]
         payload = msgspec.msgpack.encode([state, REASON, places])

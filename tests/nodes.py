@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,24 @@ class Node:
         directory.mkdir(parents=True, exist_ok=True)
 
     def start(
-        self, settings: str = "", *, environment: dict[str, str] | None = None, wait: bool = True
+        self,
+        settings: str = "",
+        *,
+        environment: dict[str, str] | None = None,
+        wait: bool = True,
+        within: Sequence[str] = (),
     ) -> Node:
-        """Start msgd; `settings` is TOML that follows the top-level keys. Returns when it answers."""
+        """Start msgd; `settings` is TOML that follows the top-level keys. Returns when it answers.
+
+        `within`: a command that executes the rest of its arguments, as `unshare`.
+        """
         self.config.write_text(
             f'name = "{self.name}"\nlisten = "{self.address}"\nstate = "{self.state}"\n'
             f'socket = "{self.socket}"\n{settings}\n'
         )
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "msgd", "--config", str(self.config)],
+                [*within, sys.executable, "-m", "msgd", "--config", str(self.config)],
                 cwd=REPOSITORY,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
