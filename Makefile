@@ -51,7 +51,7 @@ lint: $(VENV)/.dev
 test-long: $(VENV)/.dev
 	$(PYTEST) --timeout=7200
 
-bench: $(VENV)/.runtime
+bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench
 
 # --- the project's own environment ---------------------------------------------------------------

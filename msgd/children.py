@@ -192,6 +192,11 @@ def prepare(title: str) -> None:
     gc.freeze()
 
 
+def set_title(kind: Kind, label: str) -> None:
+    """In a child that has learned for whom it works: its title in ps."""
+    setproctitle.setproctitle(_title(kind, label))
+
+
 def _title(kind: Kind, label: str) -> str:
     return f"msgd: {kind} {label}".rstrip()
 

@@ -140,6 +140,7 @@ class Control:
         self.place = place
         self.who = who
         self.user = who.user
+        self.is_oneway = False  # the present call wants no reply
         self.submitting = Submitting(self)
         self.damage: list[str] = []  # met by the present query
         self._calls = varlink.Splitter()
@@ -201,16 +202,17 @@ class Control:
             self._do(call, command)
 
     def _do(self, call: Call, command: Any) -> None:
+        self.is_oneway = bool(call.oneway)
         try:
             if command is None:
-                self.send(_unknown_method(call.method))
+                self._answer(_unknown_method(call.method))
                 return
             if command.is_private and not self.who.may_use():
                 raise errors.PermissionRefused(
                     f"User {self.user} may not use msgd here: root and members of group {GROUP} may.",
                     f"As root: adduser {self.user} {GROUP}, then log in again.",
                 )
-            command.run(self, command.parse(_object(call.parameters)), bool(call.more))
+            command.run(self, command.parse(_object(call.parameters)), bool(call.more) and not call.oneway)
         except msgspec.ValidationError as error:
             self.fail(errors.UsageError(f"{call.method}: {error}", "See `GetInterfaceDescription`."))
         except MsgdError as error:
@@ -221,13 +223,18 @@ class Control:
     def reply(self, parameters: Any, *, continues: bool = False) -> None:
         """Answer the present call."""
         if continues:
-            self.send(_encode({"parameters": parameters, "continues": True}) + b"\0")
+            self._answer(_encode({"parameters": parameters, "continues": True}) + b"\0")
         else:
-            self.send(_encode({"parameters": parameters}) + b"\0")
+            self._answer(_encode({"parameters": parameters}) + b"\0")
+
+    def _answer(self, data: bytes) -> None:
+        if not self.is_oneway:
+            self.send(data)
 
     def fail(self, error: MsgdError) -> None:
         """Answer the present call with an error, behind the answers to the sends before it."""
-        self.submitting.in_turn(_error(error))
+        if not self.is_oneway:
+            self.submitting.in_turn(_error(error))
 
     def encode_reply(self, parameters: Any) -> bytes:
         """The bytes of an answer that may have to wait for its turn."""
@@ -250,7 +257,7 @@ class Control:
 
     def no_interface(self, interface: str) -> None:
         """Answer with varlink's own error."""
-        self.send(varlink.error(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": interface}))
+        self._answer(varlink.error(f"{varlink.SERVICE}.InterfaceNotFound", {"interface": interface}))
 
     # --- what it knows ----------------------------------------------------------------------------------
 

@@ -19,22 +19,23 @@ from msgd.log.ahead import Ahead
 from msgd.log.clock import boot_id
 from msgd.log.errors import Damaged
 from msgd.log.harvest import Harvest
-from msgd.log.index import BUSY_S, CACHE_KIB, SCHEMA, VERSION, Index, NotUsableError, mark_of
+from msgd.log.index import (
+    BUSY_S,
+    CACHE_KIB,
+    SCHEMA,
+    VERSION,
+    Index,
+    NotUsableError,
+    inode_of,
+    is_damage,
+    mark_of,
+)
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind
 
 STEP_RECORDS = 8192
 WAL_BYTES = 16 << 20  # kept of the write-ahead file between transactions
 SUFFIXES = ("", "-wal", "-shm")
-TRANSIENT = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-    }
-)  # not the fault of what the file holds
 
 
 class Event(Protocol):
@@ -56,7 +57,7 @@ class Indexer:
         self._committed = committed
         self._event = event
         self._index: Index | None = None
-        self._inode = 0
+        self._spoiled = ""  # why what is there cannot be used, if that is known already
         self._told: set[int] = set()
         self._has_failed = False
 
@@ -71,9 +72,9 @@ class Indexer:
             more = self._step(budget_records)
         except sqlite3.Error as error:
             self._drop()
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in TRANSIENT:
+            if not is_damage(error):
                 return self._fail(error)
-            self._rebuild(f"it is damaged ({error})")
+            self._spoiled = f"it is damaged ({error})"
             return True
         except OSError as error:
             self._drop()
@@ -134,11 +135,11 @@ class Indexer:
 
     def _opened(self) -> Index:
         """The index, opened or made anew as need be."""
-        if self._index is not None and _inode(self._path) == self._inode:
+        if self._index is not None and inode_of(self._path) == self._index.inode:
             return self._index
-        reason = "" if self._index is None else "the file was deleted"
+        reason = self._spoiled if self._index is None else "the file was deleted"
         self._drop()
-        if not reason and _inode(self._path):
+        if not reason and inode_of(self._path):
             try:
                 self._index = Index.open(self._path, self._reader.log_id, writable=True)
                 self._index.check(self._reader, self._committed())
@@ -152,20 +153,21 @@ class Indexer:
     def _rebuild(self, reason: str) -> Index:
         """Throw away what is there and make an empty index. Without a reason there was none."""
         self._drop()
-        if reason:
-            self._event("index.rebuilt", reason=reason)
+        self._spoiled = reason  # until there is a new one
         for suffix in SUFFIXES:
             try:
                 os.unlink(self._path + suffix)
             except FileNotFoundError:
                 pass
+        os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_S)
-        self._index = Index(db)
-        os.chmod(self._path, 0o600)
+        self._index = Index(db, inode_of(self._path))
         _set_up(db)
         db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT")
         db.execute("INSERT INTO about VALUES (?, 0, ?, 0, -1, 0)", (self._reader.log_id, boot_id()))
-        self._inode = _inode(self._path)
+        self._spoiled = ""
+        if reason:
+            self._event("index.rebuilt", reason=reason)
         return self._index
 
     def _claim(self) -> None:
@@ -175,7 +177,6 @@ class Indexer:
         self._index.db.execute("UPDATE about SET boot = ?, closed = 0", (boot_id(),))
         self._index.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         _sync(self._path)  # before anything else reaches the file: `closed` would vouch for it
-        self._inode = _inode(self._path)
 
     def _drop(self) -> None:
         index, self._index = self._index, None
@@ -203,14 +204,6 @@ def _set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = OFF")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-
-
-def _inode(path: str) -> int:
-    """The file's inode, 0 if there is none."""
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return 0
 
 
 def _sync(path: str) -> None:

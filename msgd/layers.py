@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from msgd.log.ahead import Ahead
 from msgd.log.harvest import Harvest
-from msgd.log.index import Index, NotUsableError
+from msgd.log.index import Index, NotUsableError, inode_of, is_damage
 from msgd.log.reader import Reader
 
 REFRESH_BYTES = 4 << 20  # of the log: what a query is content to read by itself in 10 ms
@@ -61,7 +61,7 @@ class Layers:
         if main is None:
             raise error
         self._main = self._rest = None
-        if is_damage(error) and _inode(self._path) == main.inode:
+        if is_damage(error) and inode_of(self._path) == main.inode:
             # the index process sees that it is gone and makes a new one
             os.unlink(self._path)
         self._from = self._to = 0
@@ -86,8 +86,12 @@ class Layers:
     def _open(self) -> Index | None:
         try:
             index = Index.open(self._path, self._reader.log_id)
+        except (NotUsableError, sqlite3.Error):
+            return None
+        try:
             index.check(self._reader, self._committed())
         except NotUsableError:
+            index.close()
             return None
         return index
 
@@ -97,19 +101,12 @@ class Layers:
         headers = self._reader.headers(self._to, upto, on_damage=harvest.take_damage)
         while some := list(islice(headers, STORE_RECORDS)):
             harvest.take_all(some, ahead)
-            harvest.store(index)
-        harvest.store(index)
+            self._store(index, harvest)
+        self._store(index, harvest)  # damage behind the last record, too
         index.position = self._to = upto
 
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is bad, rather than the moment."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return 0
+    @staticmethod
+    def _store(index: Index, harvest: Harvest) -> None:
+        index.db.execute("BEGIN")
+        harvest.store(index)
+        index.db.execute("COMMIT")

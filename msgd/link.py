@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from msgd import journal, meeting, reconciling
+from msgd import children, journal, meeting, reconciling
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
 from msgd.meeting import MeetingFailed, Node, Wire, WrongKey
@@ -133,6 +133,7 @@ def _take(ledger_end: Ledger, wire: Wire, hello: Hello, address: str, deadline_s
 
 def _serve(node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Taken, address: str) -> int:
     """The link stands: agree, then flow, until one end is done."""
+    children.set_title(children.Kind.PEER, taken.name)  # until here an accepted one had an address only
     journal.bind(peer=taken.name, link_id=taken.link)
     link = Link(node, wire, ledger_end, reader, taken.peer)
     journal.event("link.opened", address=address, tls=wire.session.version())

@@ -73,6 +73,7 @@ class Pending:
         "more",
         "numbered",
         "offset",
+        "oneway",
         "payload",
         "peer",
         "queued_ns",
@@ -104,6 +105,7 @@ class Pending:
         self.queued_ns = self.stored_ns = self.receipt_ns = 0
         self.duplicate = False
         self.done = False
+        self.oneway = False  # nobody wants the reply
         self.reply = b""
         self.tries = 0
 
@@ -111,7 +113,7 @@ class Pending:
     def answered(cls, reply: bytes) -> Pending:
         """A call that was refused at once: its reply waits for its turn, nothing else of it is asked for."""
         pending = cls.__new__(cls)
-        pending.done, pending.reply = True, reply
+        pending.done, pending.oneway, pending.reply = True, False, reply
         return pending
 
 
@@ -147,6 +149,7 @@ class Submitting:
         if len(payload) > model.MAX_MESSAGE_BYTES:
             raise _too_big(len(payload), len(built))
         pending = Pending(call, peer, ids, payload, more)
+        pending.oneway = self.control.is_oneway
         self.pending.append(pending)
         try:
             self._submit(pending)

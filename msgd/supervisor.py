@@ -430,7 +430,9 @@ class Supervisor:
         if (
             ended.code is not None and not self._listeners
         ):  # none was ever at work: this one will not be, either
-            self.exit_code = ended.code or UNEXPECTED
+            self.exit_code = UNEXPECTED
+            text = f"The log process could not begin its work: {ended.text}."
+            self._refusal = MsgdError(text, "The events before this one say why.")
         elif self._stopping_until_s is None:
             self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
         for course in self.dialling.courses.values():

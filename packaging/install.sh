@@ -20,6 +20,7 @@ environment() {
         pip --no-index --find-links "$WHEELS" msgd
         pip --no-index --find-links "$WHEELS" --no-deps --force-reinstall msgd   # the same version, newer content
     else
+        rm -rf build/lib    # of an earlier build: modules that have since been removed
         pip -c packaging/constraints.txt .
         pip --no-deps --force-reinstall .
     fi

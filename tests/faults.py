@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgd.errors import EX_CONFIG
 from tests.nodes import Node, wait_for
 from tests.require import require
 
@@ -109,6 +110,23 @@ class Ballast:
         """Give the space back; the moment at which that was."""
         self.path.unlink()
         return time.monotonic()
+
+
+def fails_to_start(node: Node, code: int = EX_CONFIG, within: Sequence[str] = ()) -> str:
+    """Start it, expect its end; what a person sees, from this start alone."""
+    before = len(node.said())
+    node.start(wait=False, within=within)
+    assert node.wait_exit() == code, node.said()[before:]
+    said = node.said()[before:]
+    assert "Traceback" not in said
+    return said
+
+
+def sentence(said: str) -> str:
+    """What msgd prints for a person at its end: the sentence and the next step."""
+    lines = [line for line in said.splitlines() if not line.startswith("{")]
+    assert lines[:1] and lines[0].startswith("msgd: "), said
+    return "\n".join(lines)
 
 
 def flip(path: Path, place: int) -> None:

@@ -73,6 +73,10 @@ def test_further_places_of_a_newer_version_are_ignored() -> None:
 
 
 def test_a_body_that_is_text_or_a_wrong_type_is_an_error() -> None:
-    for wrong in ([b"\0" * 16, 0, 1, "u", {}, 5], [b"\0" * 16, "text", 1, "u", {}, b""], [b"\0" * 16, 0, 1, "u"]):
+    for wrong in (
+        [b"\0" * 16, 0, 1, "u", {}, 5],
+        [b"\0" * 16, "text", 1, "u", {}, b""],
+        [b"\0" * 16, 0, 1, "u"],
+    ):
         with pytest.raises(msgspec.MsgspecError):
             decode_payload(msgspec.msgpack.encode(wrong), 1)

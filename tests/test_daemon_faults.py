@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ from msgd.errors import (
     UnknownMessage,
     Unreachable,
 )
-from msgd.log.record import HEADER_BYTES, Kind
+from msgd.log.record import Kind
 from msgd.log.segment import segment_path
-from tests.faults import Ballast, flip, injected, own_disk, read_only, unshared
-from tests.nodes import Node, Nodes, children_of, is_connected, pair, wait_for
+from tests.faults import Ballast, fails_to_start, flip, injected, own_disk, read_only, sentence, unshared
+from tests.nodes import Node, Nodes, is_connected, pair, wait_for
 from tests.require import REPOSITORY, require
 from tests.storm import batches, log_end
 
@@ -79,17 +80,11 @@ def test_a_failed_sync_is_final(nodes: Nodes, tmp_path: Path, errno: str) -> Non
     a, b = nodes.pair()
     assert a.ctl("send", "b", "--wait=stored", "before").returncode == 0
 
-    def send(text: str) -> object:
-        with a.client() as client:
-            return client.send("b", text)
-
+    clients = [a.client() for _ in range(4)]
     with injected(log_process(a), tmp_path / "trace", f"fdatasync:error={errno}:when=1") as trace:
-        answers = in_background([lambda n=n: send(f"caught {n}") for n in range(4)])
+        answers = in_background([partial(client.send, "b", "caught") for client in clients])
         assert a.wait_exit() == EX_IOERR
-    assert [type(answer) for answer in answers] in ([[Uncertain] * 4]) or all(
-        isinstance(answer, Uncertain | Unreachable) for answer in answers
-    )
-    assert any(isinstance(answer, Uncertain) for answer in answers)
+    assert [type(answer) for answer in answers] == [Uncertain] * 4
     assert len(trace.calls("fdatasync")) == 1, "a sync after a failed one"
     assert "log.failed" in event_names(a)
     assert a.ctl("status").returncode == 3
@@ -99,7 +94,7 @@ def test_a_failed_sync_is_final(nodes: Nodes, tmp_path: Path, errno: str) -> Non
     kept = texts(a, "--direction", "out")
     assert kept == texts(b, "--direction", "in")
     assert (kept[0], kept[-1]) == ("before", "after")
-    assert len(set(kept)) == len(kept)
+    assert len(kept) <= 2 + len(clients)
 
 
 def test_msgctl_says_that_it_is_unknown(nodes: Nodes, tmp_path: Path) -> None:
@@ -154,7 +149,7 @@ def test_a_full_disk_refuses_messages_and_nothing_else(nodes: Nodes) -> None:
     ballast.fill()
     fill_up(a, "c")
     with a.client() as client:
-        refused = Client.__module__ and "01890000-0000-7000-8000-000000000001"
+        refused = "01890000-0000-7000-8000-000000000001"
         with pytest.raises(StorageRefused):
             client.send("c", "refused", id=refused)
         with pytest.raises(UnknownMessage):
@@ -237,23 +232,6 @@ def test_a_refused_write_leaves_nothing(nodes: Nodes, tmp_path: Path) -> None:
 
 def files_of(node: Node) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((node.state / "log").iterdir())}
-
-
-def fails_to_start(node: Node, code: int = EX_CONFIG, **how: object) -> str:
-    """Start it, expect its end; what a person sees, from this start alone."""
-    before = len(node.said())
-    node.start(wait=False, **how)  # type: ignore[arg-type]
-    assert node.wait_exit() == code, node.said()[before:]
-    said = node.said()[before:]
-    assert "Traceback" not in said
-    return said
-
-
-def sentence(said: str) -> str:
-    """What msgd prints for a person at its end: the sentence and the next step."""
-    lines = [line for line in said.splitlines() if not line.startswith("{")]
-    assert lines[:1] and lines[0].startswith("msgd: "), said
-    return "\n".join(lines)
 
 
 def with_messages(nodes: Nodes, settings: str = "", count: int = 5, size: int = 100) -> Node:
@@ -546,7 +524,7 @@ def test_a_stalled_disk_does_not_starve_the_watchdog(nodes: Nodes, tmp_path: Pat
         assert lasted_s > 7
         fed = systemd.since(began_s, "WATCHDOG=1")
         assert fed >= lasted_s / WATCHDOG_S, f"fed {fed} times in {lasted_s:.1f} s"
-        assert {"sync.stalled", "sync.resumed"} <= set(event_names(a))
+        wait_for(lambda: {"sync.stalled", "sync.resumed"} <= set(event_names(a)), SOON_S, "both events")
         assert systemd.has("STATUS=waiting for the disk since")
         assert "watchdog.withheld" not in event_names(a)
 

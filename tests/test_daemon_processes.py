@@ -432,4 +432,3 @@ def test_a_changed_listen_is_told_as_ignored(nodes: Nodes) -> None:
     assert "listen" in json.dumps(ignored)
     with socket.create_connection((node.host, PORT), 5):
         pass
-

@@ -60,7 +60,9 @@ def test_500_links_stand_at_once_and_each_carries_a_message(nodes: Nodes, many_f
             for other in speakers[:n]:
                 other.step()  # they answer keep-alives meanwhile
     wait_for(
-        lambda: {"connected"} == {peer["state"] for peer in peers_of(node).values()}, 10, "all to be connected"
+        lambda: {"connected"} == {peer["state"] for peer in peers_of(node).values()},
+        10,
+        "all to be connected",
     )
 
     roles = node.pids()
@@ -122,8 +124,12 @@ def test_a_lab_of_40_comes_up_talks_and_leaves_nothing(tmp_path: Path) -> None:
                 assert sent.returncode == 0, sent.stderr
         there = lab(directory, "-o", "json", "--node", "node1", "log")
         rows = [json.loads(line) for line in there.stdout.splitlines()]
-        assert {f"node1 to node{n}" for n in range(2, 41)} == {r["text"] for r in rows if r["direction"] == "out"}
-        assert {f"node{n} to node1" for n in range(2, 41)} == {r["text"] for r in rows if r["direction"] == "in"}
+        assert {f"node1 to node{n}" for n in range(2, 41)} == {
+            r["text"] for r in rows if r["direction"] == "out"
+        }
+        assert {f"node{n} to node1" for n in range(2, 41)} == {
+            r["text"] for r in rows if r["direction"] == "in"
+        }
     finally:
         down = lab(directory, "lab", "down")
     assert down.returncode == 0, down.stderr

@@ -243,7 +243,9 @@ class World:
         for r in peer.out.waiting:
             for header in self.reader.headers(r.start, r.stop):
                 if r.kind == Kind.HELD:
-                    waits = header.kind == Kind.HELD and header.peer == peer.number and header.offset > r.after
+                    waits = (
+                        header.kind == Kind.HELD and header.peer == peer.number and header.offset > r.after
+                    )
                 else:
                     waits = header.offset == r.start
                 gone = peer.out.ended.get(header.offset, [])
@@ -293,9 +295,7 @@ OFTEN = [*STEPS, "hold", "hold", "release", "release", "end", "end", "receipt"]
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(OFTEN), st.integers(0, 5), st.integers(0, 7)), min_size=1, max_size=60
-    )
+    st.lists(st.tuples(st.sampled_from(OFTEN), st.integers(0, 5), st.integers(0, 7)), min_size=1, max_size=60)
 )
 def test_the_standing_is_what_a_list_says_and_every_start_finds_it(steps: list[tuple[str, int, int]]) -> None:
     """Whatever happens in whatever order: the live state, the list, and each replay agree."""

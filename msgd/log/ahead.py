@@ -9,9 +9,10 @@ whole and sound is asked of the reader, who knows what to say about it.
 import os
 from bisect import bisect_right
 from collections.abc import Callable
+from zlib import crc32
 
 from msgd.log.reader import Reader
-from msgd.log.record import HEADER_BYTES, Header, Record, header_at, payload_in, prefix_of
+from msgd.log.record import CRC_RESIDUE, HEADER_BYTES, Header, Record, header_at, payload_in, prefix_of
 from msgd.log.segment import segment_path
 
 BLOCK_BYTES = 256 << 10
@@ -39,21 +40,24 @@ class Ahead:
         at = self._at(offset)
         if at is not None:
             header = header_at(self._block, at, self._prefix, offset)
-            payload = None if header is None else self._payload_in_block(header, at)
-            if header is not None and payload is not None:
-                return Record._make((*header, payload))
+            if header is not None:
+                start = at + HEADER_BYTES
+                data = self._block[start : start + header.length + 4]
+                payload = payload_in(data) if len(data) == header.length + 4 else None
+                if payload is not None:
+                    return Record._make((*header, payload))
         return self._reader.record(offset)
 
     def payload(self, header: Header) -> bytes:
         """The payload of a record, checked. Raises Damaged, LookupError."""
-        at = self._at(header.offset)
-        payload = None if at is None else self._payload_in_block(header, at)
-        return self._reader.payload(header) if payload is None else payload
-
-    def _payload_in_block(self, header: Header, at: int) -> bytes | None:
-        start = at + HEADER_BYTES
-        stop = start + header.length + 4
-        return payload_in(self._block[start:stop]) if stop <= len(self._block) else None
+        offset, size = header.offset, header.length + 4
+        at = self._at(offset)
+        if at is not None:
+            start = at + HEADER_BYTES
+            data = self._block[start : start + size]
+            if len(data) == size and crc32(data) == CRC_RESIDUE:
+                return data[:-4]
+        return self._reader.payload(header)
 
     def _at(self, offset: int) -> int | None:
         """The byte of the block where this log offset is; None if it is not worth a block."""

@@ -29,6 +29,7 @@ The wall clock may have stepped within a zone: zones only tell what can be skipp
 of log offsets.
 """
 
+import functools
 import os
 import sqlite3
 import struct
@@ -72,6 +73,10 @@ SCHEMA = "".join(table.schema for table in TABLES) + (
     "CREATE TABLE about (log BLOB, position INTEGER, boot BLOB, closed INTEGER, last INTEGER, mark INTEGER);"
 )
 
+BAD_FILE = frozenset(
+    {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
+)  # SQLITE_ERROR: a table is missing
+
 NUMBERED, RECEIVED, WAITING = range(3)  # the lanes of a peer
 LANES = 4
 IS_IN = 1  # the last bit of an entry of `id`
@@ -98,21 +103,20 @@ class Index:
 
     @classmethod
     def open(cls, path: str, log_id: bytes, *, writable: bool = False) -> Self:
-        """The index in the file at `path`. Raises NotUsableError."""
+        """The index in the file at `path`. Raises NotUsableError; sqlite3.Error if it cannot be read now."""
+        # not `mode=ro`: what a killed writer left must be repaired by the first who opens it
+        uri = f"file:{_quoted(path)}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
         try:
-            # not `mode=ro`: what a killed writer left must be repaired by the first who opens it
-            uri = f"file:{_quoted(path)}?mode=rw"
-            db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
-        except sqlite3.Error as error:
-            raise NotUsableError(f"it cannot be opened ({error})") from error
-        try:
-            index = cls(db, os.stat(path).st_ino)
+            index = cls(db, inode_of(path))
             if not writable:
                 db.execute("PRAGMA query_only = 1")
             index.load(log_id)
-        except (sqlite3.Error, FileNotFoundError) as error:
+        except sqlite3.Error as error:
             db.close()
-            raise NotUsableError(f"it is damaged ({error})") from error
+            if is_damage(error):
+                raise NotUsableError(f"it is damaged ({error})") from error
+            raise
         except NotUsableError:
             db.close()
             raise
@@ -122,7 +126,11 @@ class Index:
     def private(cls) -> Self:
         """An empty one of our own: in memory while it is small, then in a file that nobody sees."""
         db = sqlite3.connect("", isolation_level=None)
-        db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
+        empty = sqlite3.connect(":memory:")
+        empty.deserialize(_empty())
+        empty.backup(db)
+        empty.close()
+        db.execute("PRAGMA journal_mode = OFF")
         return cls(db)
 
     def load(self, log_id: bytes) -> None:
@@ -213,18 +221,32 @@ class Index:
 def known_ids(path: str, log_id: bytes, ids: Iterable[bytes]) -> tuple[list[bytes], int]:
     """Those of `ids` that were submitted on this node before a log offset, and that offset.
 
-    The offset is 0 when there is no index that can be used. Opens and closes the file: 0.3 ms.
+    The offset is 0 when there is no index that can be used. Opens and closes the file: 0.5 ms.
     """
     try:
         index = Index.open(path, log_id)
-    except NotUsableError:
+    except (NotUsableError, sqlite3.Error):
         return [], 0
     try:
         return index.submitted(ids), index.position
-    except sqlite3.DatabaseError:
+    except sqlite3.Error:
         return [], 0
     finally:
         index.close()
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is bad, rather than the moment (no space, no rights, busy)."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in BAD_FILE
+
+
+def inode_of(path: str) -> int:
+    """The inode of the file at `path`, 0 if there is none."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def mark_of(record: Header | Record) -> int:
@@ -239,6 +261,16 @@ def mark_of(record: Header | Record) -> int:
         record.head,
     )
     return crc32(repr(fields).encode())
+
+
+@functools.cache
+def _empty() -> bytes:
+    """A database with empty tables. A copy takes 0.03 ms, making one 0.5 ms."""
+    db = sqlite3.connect(":memory:")
+    db.executescript(SCHEMA)
+    data = db.serialize()
+    db.close()
+    return data
 
 
 def _quoted(path: str) -> str:

@@ -24,6 +24,9 @@ class Service:
     def install(self) -> None:
         self.host.run("make", "--no-print-directory", "-C", SOURCE, "install", within_s=240)
 
+    def uninstall(self) -> None:
+        self.host.run("make", "--no-print-directory", "-C", SOURCE, "uninstall")
+
     def systemctl(self, *words: str, within_s: float = 60) -> str:
         return self.host.run("systemctl", *words, within_s=within_s).stdout
 

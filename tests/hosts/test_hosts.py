@@ -138,3 +138,21 @@ def test_a_user_runs_her_own_node(services: Services) -> None:
         a.host.run(*as_carol, "systemctl", "--user", "reload", "msgd")
     finally:
         a.systemctl("stop", "manager-carol")
+
+
+def test_a_reinstallation_keeps_identity_and_log(services: Services) -> None:
+    """`make uninstall` stops msgd and takes its files, not the log; installed again, it is the same node."""
+    a, _ = services
+    identity, log = a.node()["identity"], [m["id"] for m in a.log("out")]
+    a.uninstall()
+    try:
+        assert (
+            a.host.run("sh", "-c", "ls -d /opt/msgd /usr/lib/systemd/system/msgd*", check=False).stdout == ""
+        )
+        assert [a.state(unit) for unit in (UNIT, *SOCKETS)] == ["inactive"] * 3, a.journal()
+    finally:
+        a.install()
+        a.systemctl("start", "msgd")
+    assert a.node()["identity"] == identity
+    assert [m["id"] for m in a.log("out")] == log
+    a.wait_connected()

@@ -1,7 +1,7 @@
 """Runs on a host: sends numbered messages through outages and prints the id of each acknowledged one.
 
-Called as: writer.py PEER FILE; it ends once FILE is there. A send that was refused, or whose fate is unknown, prints nothing: only
-what was acknowledged may be asked for afterwards.
+Called as: writer.py PEER FILE; it ends once FILE is there. A send that was refused, or whose fate is unknown,
+prints nothing: only what was acknowledged may be asked for afterwards.
 """
 
 import os
