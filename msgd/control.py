@@ -186,7 +186,7 @@ class Control:
         while (frame := self._calls.next()) is not None:
             try:
                 self._waiting.append(_decode(frame))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise varlink.FrameError(f"{frame[:80]!r}: {error}") from error
 
     def _do_calls(self) -> None:
@@ -213,10 +213,12 @@ class Control:
                     f"As root: adduser {self.user} {GROUP}, then log in again.",
                 )
             command.run(self, command.parse(_object(call.parameters)), bool(call.more) and not call.oneway)
-        except msgspec.ValidationError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self.fail(errors.UsageError(f"{call.method}: {error}", "See `GetInterfaceDescription`."))
         except MsgdError as error:
             self.fail(error)
+        finally:
+            self.is_oneway = False
 
     # --- replies ----------------------------------------------------------------------------------------
 

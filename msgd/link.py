@@ -248,6 +248,7 @@ class Link:
                 case _:
                     self.agreement.heard(event)
         if receipt is not None:
+            self.agreement.receipted(receipt.seq)
             self._to_ledger(ledger.Receipt(receipt.seq, receipt.head, receipt.wall_ns, receipt.boot_ns))
 
     def _take_batch(self, batch: Batch) -> None:

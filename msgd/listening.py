@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 
 from msgd import journal
 from msgd.config import Config
@@ -64,11 +65,16 @@ def _listen_control(path: str) -> socket.socket:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket that an earlier msgd left. Raises ConfigError when somebody answers."""
+    """Remove a socket that an earlier msgd left. Raises ConfigError for one that answers and for a file."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ConfigError(
+            f"The control socket {path} cannot be made: a file of that name is there.",
+            "Move it away, or give this msgd another `socket`.",
+        )
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
             os.unlink(path)
             return
     raise ConfigError(

@@ -7,6 +7,8 @@ go of (the peer lost part of its log) is found by reading this node's log, in th
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from msgd.log.record import Header, Kind
@@ -31,6 +33,10 @@ class Agreement:
         self.is_ready = False
         self._opened = {OUT: False, IN: False}  # an epoch was opened on this disk
         self._tokens = 100
+        self._next_seq = 0
+        self._old: Iterator[Batch] | None = None  # what is sent again from the log
+        self._resent: deque[tuple[int, int]] = deque()  # of it without receipt: last seq, bytes
+        self._resent_bytes = 0
 
     def advance(self) -> None:
         """Do whatever is ours to do now; once both directions agree, let them flow."""
@@ -104,27 +110,52 @@ class Agreement:
 
     def _make_ready(self, next_seq: int) -> None:
         self.is_ready = True
-        limits = self.link.wire.connection.peer_limits
+        self._next_seq = next_seq
         if next_seq > 1:  # the hello counts as a receipt: the one for this may have been lost with a process
             self._ask(ledger.Proven(self._token(), next_seq - 1))
-        self._resend_old(next_seq)
-        self.link.ledger.pipe.send(ledger.Ready(next_seq - 1, limits.window_bytes, limits.window_batches))
-        unheard, self.link.ledger.unheard = list(self.link.ledger.unheard), type(self.link.ledger.unheard)()
-        self.link.hear_frames(unheard)
-
-    def _resend_old(self, next_seq: int) -> None:
-        """What the peer once receipted and has lost: from this node's log, up to what is unreceipted."""
         answer = self._ask(ledger.FirstUnreceipted(self._token()))
         assert isinstance(answer, ledger.UnreceiptedFrom)
-        if next_seq >= answer.seq:
+        self._old = self._old_batches(next_seq, answer.seq)
+        self._resend()
+
+    def _old_batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """What the peer once receipted and has lost, from this node's log: seqs from `first`, before `stop`."""
+        if first >= stop:
             return
         reader = self.link.reader
         for header in reader.headers(None):
             if header.peer != self.link.peer or header.kind not in (Kind.OUT, Kind.RELEASED):
                 continue
-            if next_seq <= header.first_seq < answer.seq:
+            if first <= header.first_seq < stop:
                 payload = memoryview(reader.batch(header))
-                self.link.say(Batch(header.first_seq, header.count, header.head, payload))
+                yield Batch(header.first_seq, header.count, header.head, payload)
+
+    def _resend(self) -> None:
+        """Old batches as far as the peer's window goes; behind the last one the log process sends by itself."""
+        window_bytes = self.link.wire.connection.peer_limits.window_bytes
+        while self._old is not None and self._resent_bytes < window_bytes:
+            batch = next(self._old, None)
+            if batch is None:
+                self._old = None
+                self._let_flow()
+            else:
+                self.link.say(batch)
+                self._resent.append((batch.first_seq + batch.count - 1, len(batch.payload)))
+                self._resent_bytes += len(batch.payload)
+
+    def receipted(self, seq: int) -> None:
+        """The peer's receipt: room for more of what is sent again."""
+        while self._resent and self._resent[0][0] <= seq:
+            self._resent_bytes -= self._resent.popleft()[1]
+        self._resend()
+
+    def _let_flow(self) -> None:
+        limits = self.link.wire.connection.peer_limits
+        self.link.ledger.pipe.send(
+            ledger.Ready(self._next_seq - 1, limits.window_bytes, limits.window_batches)
+        )
+        unheard, self.link.ledger.unheard = list(self.link.ledger.unheard), type(self.link.ledger.unheard)()
+        self.link.hear_frames(unheard)
 
     def _head(self, direction: int, seq: int) -> bytes | None:
         """The head of a direction at `seq`; None where no batch of ours ends there."""

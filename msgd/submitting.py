@@ -360,7 +360,8 @@ class Submitting:
     def _send_replies(self) -> None:
         ready = []
         while self.pending and self.pending[0].done:
-            ready.append(self.pending.popleft().reply)
+            done = self.pending.popleft()
+            ready.append(b"" if done.oneway else done.reply)
         if ready:
             self.control.send(b"".join(ready))
 

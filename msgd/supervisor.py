@@ -106,7 +106,8 @@ class Supervisor:
                 for key, _ in self._selector.select(self._timeout_s()):
                     if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
                         key.data()
-                self._do_timers()
+                if self.exit_code is None:  # else a log process that ended for good would be replaced here
+                    self._do_timers()
         except MsgdError as error:
             self.exit_code = error.code
             raise
@@ -427,14 +428,12 @@ class Supervisor:
         self._close_doors()
         self._unhear(ended.child.data)
         ended.child.data.close()
-        if (
-            ended.code is not None and not self._listeners
-        ):  # none was ever at work: this one will not be, either
-            self.exit_code = UNEXPECTED
-            text = f"The log process could not begin its work: {ended.text}."
-            self._refusal = MsgdError(text, "The events before this one say why.")
-        elif self._stopping_until_s is None:
+        if self._stopping_until_s is None:
             self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
+            if ended.code is not None and not self._listeners:  # none was ever at work, nor will be the next
+                text = f"The log process could not begin its work: {ended.text}."
+                self._refusal = MsgdError(text, "The events before this one say why.")
+                self.exit_code = UNEXPECTED
         for course in self.dialling.courses.values():
             course.peer.linked = False
 

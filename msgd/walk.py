@@ -10,89 +10,27 @@ Damage and what is gone is told and passed over, so a pass always comes to its e
 import heapq
 import re
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
-
-import msgspec
 
 from msgd import model
 from msgd.layers import Layer
-from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
-from msgd.log.harvest import decode_ended
 from msgd.log.index import ENDING, KEY, LANES, NUMBERED, PLACE, RECEIVED, WAITING, Location
+from msgd.log.opened import Records
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, Record, decode_ranges
 from msgd.rows import Filter
 from msgd.states import Place, Span, States
-from msgd.wire.codec import Message, decode_payload
+from msgd.wire.codec import Message
 
 ANY_TIME = 1 << 62  # ns: later than any clock of ours
 FEW_IDS = 1000  # an id's beginning that finds more is looked for in all places
 ENDINGS = (model.REJECTED, model.EXPIRED, model.CANCELLED)
 PLACES = (Kind.OUT, Kind.IN, Kind.HELD)
-OUTCOMES = 256  # records of receipts and endings kept in mind
 
 Chosen = list[tuple[int, Span]]  # indexes, upwards
 Match = tuple[Place, Chosen]
 Fits = Callable[[Message], bool]
-_decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-
-
-class Records:
-    """The records that a query opens: the last one with its messages, and what receipts and endings say."""
-
-    def __init__(self, reader: Reader, committed: Callable[[], int]) -> None:
-        self._reader = reader
-        self._ahead = Ahead(reader, committed)
-        self._record: Record | None = None
-        self._messages: list[Message] | None = None
-        self._starts: list[int] | None = None
-        self._outcomes: dict[int, tuple[str | None, int | None]] = {}
-
-    def record(self, offset: int) -> Record:
-        """The record at this log offset. Raises Damaged, LookupError."""
-        if self._record is None or self._record.offset != offset:
-            self._record = self._ahead.record(offset)
-            self._messages = self._starts = None
-        return self._record
-
-    def messages(self, offset: int) -> list[Message]:
-        """Its messages. Raises Damaged, LookupError."""
-        record = self.record(offset)
-        if self._messages is None:
-            try:
-                self._messages = decode_payload(record.payload, record.count)
-            except msgspec.MsgspecError as error:
-                raise self._no_messages(offset, error) from error
-        return self._messages
-
-    def first_index(self, offset: int, byte: int) -> int:
-        """Which of its messages begins at this byte of its payload. Raises Damaged, LookupError."""
-        record = self.record(offset)
-        if self._starts is None:
-            try:
-                raws = _decode_raw(b"\xdd" + record.count.to_bytes(4, "big") + record.payload)
-            except msgspec.MsgspecError as error:
-                raise self._no_messages(offset, error) from error
-            self._starts = list(accumulate((memoryview(raw).nbytes for raw in raws), initial=0))
-        return bisect_left(self._starts, byte)
-
-    def outcome(self, offset: int) -> tuple[str | None, int | None]:
-        """The reason that an ending gives, or the clock that a receipt tells. Raises Damaged, LookupError."""
-        found = self._outcomes.get(offset)
-        if found is None:
-            record = self._reader.record(offset)
-            is_receipt = record.kind == Kind.RECEIPT
-            found = (None, record.aux) if is_receipt else (decode_ended(record.payload).reason, None)
-            if len(self._outcomes) >= OUTCOMES:
-                self._outcomes.clear()
-            self._outcomes[offset] = found
-        return found
-
-    def _no_messages(self, offset: int, error: Exception) -> Damaged:
-        return Damaged(self._reader.directory, offset, f"the payload is no messages: {error}")
 
 
 class Walk:

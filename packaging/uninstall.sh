@@ -9,10 +9,9 @@ if [ -d "$home" ] && [ ! -e "$home/pyvenv.cfg" ]; then
     echo "$home is not an installation of msgd; nothing was removed" >&2
     exit 1
 fi
-if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
-    for unit in msgd.service msgd-control.socket msgd-peer.socket; do
-        if [ -e "$UNITDIR/$unit" ]; then systemctl disable --now "$unit"; fi
-    done
+if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ] && [ -e "$UNITDIR/msgd.service" ]; then
+    # All three at once: one after the other, a connection on a socket would start the stopped service again.
+    systemctl disable --now msgd-control.socket msgd-peer.socket msgd.service
 fi
 rm -rf "$home"
 rm -f "$DESTDIR$BINDIR/msgd" "$DESTDIR$BINDIR/msgctl"

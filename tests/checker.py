@@ -4,7 +4,9 @@ Every writer makes its messages one after another, and no two in a run are equal
 
 | verdict | |
 |---|---|
-| lost | acknowledged and not in the log, by where its writer's kept messages lie: all behind it (`prefix`), on both sides (`middle`), all before it or none at all (`postfix`) |
+| lost prefix | acknowledged, not in the log, and all that is kept of its writer was sent after it |
+| lost middle | the same, with kept ones before and after it |
+| lost postfix | the same, with kept ones before it only, or none at all |
 | revived | refused ("nothing was kept"), and in the log all the same |
 | unexpected | in the log, and nobody ever tried to send it |
 | repeated | in the log more than once |
@@ -48,7 +50,7 @@ def check(
     refused: Collection[Item],
     read: Sequence[Item],
 ) -> Verdict:
-    """Judge one direction. `attempted`: by writer, in the order of its calls; `read`: the log, in its order."""
+    """Judge one direction. `attempted`: by writer, in the order of its calls; `read`: as the log has it."""
     counts = Counter(read)
     acknowledged, refused = frozenset(acknowledged), frozenset(refused)
     known = {item for items in attempted.values() for item in items}

@@ -1,11 +1,11 @@
-"""A peer that is no daemon: this test process speaks the real protocol to a real msgd, over TLS, as a dialler.
+"""A peer that is no daemon: the test process dials a real msgd and speaks the real protocol over TLS.
 
     speaker = Speaker("p1", source="127.61.0.1")
     speaker.pin_at(node)
     speaker.dial(node)
     speakers_until([speaker], lambda: speaker.messages, 5, "a message")
 
-It keeps a log in memory (`tests.peer_nodes.Log`) and can be made to hold its receipts back or to stop reading.
+It keeps a log in memory (`tests.peer_nodes.Log`), and may hold its receipts back. It reads only when asked.
 """
 
 import itertools

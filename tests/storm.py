@@ -1,4 +1,4 @@
-"""A storm over two real nodes: clients that send, a hand that kills, an eye for zombies, and the reading after.
+"""A storm over two real nodes: clients that send, a hand that kills, an eye for zombies, the reading after.
 
 Whether a kill meets an append in flight is not guessed. `Killer` waits until /proc/PID/syscall shows the log
 process in a write or a sync of the log, stops it with SIGSTOP, and looks again once it stands: a process that
@@ -47,7 +47,7 @@ LONG_BYTES = 20_000
 
 
 class History:
-    """What the clients of one node saw. Each writer is one thread; a list or a set has one writer or a lock."""
+    """What the clients of one node saw. Each writer is one thread."""
 
     def __init__(self) -> None:
         self.attempted: dict[str, list[bytes]] = {}
@@ -131,7 +131,7 @@ class Writer(threading.Thread):
         self._history.acknowledge([body], [str(receipt["id"])], level)
 
     def _pipeline(self, client: Client) -> None:
-        """Some calls of SendMany under way at a time; what has no answer when the connection ends is unknown."""
+        """Calls of SendMany, some under way at a time; without an answer, at the end, it is unknown."""
         call = Call(self._peer, wait=self._random.choice(("queued", "stored")), timeout_s=5)
         pipeline = Pipeline(client, 4)
         bodies_of: dict[str, list[bytes]] = {}

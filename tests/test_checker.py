@@ -1,5 +1,7 @@
 """The checker itself: each kind of fault is found, named by its shape, and nothing else is said."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.checker import check
@@ -11,7 +13,7 @@ ALL = [*A, *B]
 
 
 def faults(
-    read: list[bytes], acknowledged: list[bytes] = ALL, refused: list[bytes] = []
+    read: list[bytes], acknowledged: Sequence[bytes] = ALL, refused: Sequence[bytes] = ()
 ) -> dict[str, list[bytes]]:
     return check(BOTH, acknowledged, refused, read).faults
 

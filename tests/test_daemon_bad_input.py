@@ -1,4 +1,4 @@
-"""Bad input at every door of a real daemon: one sentence with the next step, the right exit code, and no harm."""
+"""Bad input at every door of a real daemon: one sentence with the next step, the right exit code, no harm."""
 
 import json
 import os
@@ -8,8 +8,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -58,16 +61,58 @@ def refused(*words: str) -> str:
 
 # --- configuration ------------------------------------------------------------------------------------------
 
-WRONG = {
-    "unknown key": (b'nmae = "a"\n', "nmae", "name"),
-    "wrong type": (b"name = 7\n", "name", "7"),
-    "wrong name": (b'name = "Node One"\n', "Node One", "node-one"),
-    "wrong port": (b'listen = "127.0.0.1:99999"\n', "listen", "99999"),
-    "below a limit": (b"[limits]\nsegment_bytes = 5\n", "limits.segment_bytes", "5"),
-    "not TOML": (b"name = \n", "line 1"),
-    "not UTF-8": (b'name = "\xff"\n', "UTF-8"),
-    "long socket": (b'socket = "/' + b"x" * 120 + b'"\n', "socket", "107"),
-    "relative state": (b'state = "var"\n', "state", "absolute path"),
+WRONG: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "unknown key": (
+        b'nmae = "a"\n',
+        (
+            "nmae",
+            "name",
+        ),
+    ),
+    "wrong type": (
+        b"name = 7\n",
+        (
+            "name",
+            "7",
+        ),
+    ),
+    "wrong name": (
+        b'name = "Node One"\n',
+        (
+            "Node One",
+            "node-one",
+        ),
+    ),
+    "wrong port": (
+        b'listen = "127.0.0.1:99999"\n',
+        (
+            "listen",
+            "99999",
+        ),
+    ),
+    "below a limit": (
+        b"[limits]\nsegment_bytes = 5\n",
+        (
+            "limits.segment_bytes",
+            "5",
+        ),
+    ),
+    "not TOML": (b"name = \n", ("line 1",)),
+    "not UTF-8": (b'name = "\xff"\n', ("UTF-8",)),
+    "long socket": (
+        b'socket = "/' + b"x" * 120 + b'"\n',
+        (
+            "socket",
+            "107",
+        ),
+    ),
+    "relative state": (
+        b'state = "var"\n',
+        (
+            "state",
+            "absolute path",
+        ),
+    ),
 }
 
 
@@ -75,7 +120,7 @@ WRONG = {
 def test_a_wrong_setting_is_named(tmp_path: Path, kind: str) -> None:
     """File, key, what was read and what was expected; the same from --check-config."""
     file = tmp_path / "msgd.toml"
-    content, *words = WRONG[kind]
+    content, words = WRONG[kind]
     file.write_bytes(content)
     for options in (["--check-config"], []):
         told = refused("--config", str(file), *options)
@@ -172,7 +217,7 @@ def test_a_file_in_place_of_a_directory_is_refused(nodes: Nodes, name: str) -> N
 
 
 def test_a_log_that_means_nothing_ends_the_first_start(nodes: Nodes) -> None:
-    """Sound records with a checkpoint of no msgd: exit 1 and a sentence, not a log process again and again."""
+    """Sound records with a checkpoint of no msgd: exit 1 and a sentence, not a row of log processes."""
     node = nodes.make("a")
     (node.state / "log").mkdir(parents=True)
     store = Store(str(node.state / "log"), Clock())
@@ -253,7 +298,6 @@ def connect(node: Node) -> socket.socket:
 
 def secured(node: Node, alpn: list[str]) -> ssl.SSLSocket:
     """A TLS session with the peer port."""
-    context = tls.dialler_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if alpn:
@@ -386,13 +430,13 @@ def settled(a: Node) -> dict[str, list[int]]:
 
 
 def test_garbage_on_the_peer_port_costs_only_its_connection(nodes: Nodes) -> None:
-    """Bytes, half handshakes, wrong protocols, wrong frames, wrong signatures, strangers: closed, told, no harm."""
+    """Bytes, half handshakes, wrong protocols, frames and signatures, strangers: closed, told, no harm."""
     a, b = nodes.pair(settings=DEBUG)
     before = settled(a)
     for attack in ATTACKS:
         seen = len(a.events())
         attack(a)
-        wait_for(lambda n=seen: told_of_refusal(a, n), SOON_S, f"an event about {attack.__name__}")
+        wait_for(partial(told_of_refusal, a, seen), SOON_S, f"an event about {attack.__name__}")
     unharmed(a, b, before)
 
 
@@ -448,7 +492,7 @@ def test_a_trusted_peer_that_talks_nonsense_loses_its_link(nodes: Nodes, tmp_pat
     before = settled(a)
     self, identity = trusted(a, tmp_path / "evil")
     sock = connect(a)
-    wire, _ = dial(self, sock, identity, lambda: Granted(1, 1, NOWHERE, NOWHERE), deadline_s=1e12)
+    wire, _ = dial(self, sock, identity, lambda: Granted(1, 1, NOWHERE, NOWHERE), time.monotonic() + SOON_S)
     wire.session.settimeout(SOON_S)
     wire.session.sendall(BAD_FRAMES[kind])
     ended(wire.session)
@@ -504,7 +548,7 @@ def test_a_call_without_end_costs_the_connection(nodes: Nodes) -> None:
     wait_for(lambda: not [r for r in a.pids() if r.startswith("control")], SOON_S, "the worker to end")
 
 
-WRONG_CALLS = [
+WRONG_CALLS: list[tuple[str, dict[str, Any]]] = [
     ("Send", {}),
     ("Send", {"peer": "b"}),
     ("Send", {"peer": "b", "message": {"text": 7}}),
@@ -581,7 +625,8 @@ class InBackground:
         self.node = node
         self.pid_file = node.state / "msgd.pid"
         node.config.write_text(
-            f'name = "{node.name}"\nlisten = "{node.address}"\nstate = "{node.state}"\nsocket = "{node.socket}"\n'
+            f'name = "{node.name}"\nlisten = "{node.address}"\n'
+            f'state = "{node.state}"\nsocket = "{node.socket}"\n'
         )
 
     def start(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -592,8 +637,12 @@ class InBackground:
         return int(self.pid_file.read_text())
 
 
+def is_absent(path: Path) -> bool:
+    return not path.exists()
+
+
 def test_daemon_starts_answers_and_ends(nodes: Nodes) -> None:
-    """The command returns when it answers; its pid file names it; a second start is refused; SIGTERM ends it."""
+    """The command returns when it answers; its pid file names it; a second is refused; SIGTERM ends it."""
     daemon = InBackground(nodes.make("a"))
     done = daemon.start()
     assert (done.returncode, done.stdout, done.stderr) == (OK, "", "")
@@ -616,7 +665,7 @@ def test_daemon_starts_answers_and_ends(nodes: Nodes) -> None:
 
 
 def test_daemon_tells_on_the_terminal_why_it_cannot_start(nodes: Nodes) -> None:
-    """Also what only the log process or the listeners find: exit 78 and the sentence; no process, no pid file."""
+    """Also what only the log process or the listeners find: exit 78, the sentence, no pid file left."""
     first = nodes.start("a")
     cases = {
         "Another msgd is running on the state": first.state,
@@ -630,5 +679,5 @@ def test_daemon_tells_on_the_terminal_why_it_cannot_start(nodes: Nodes) -> None:
         assert done.returncode == EX_CONFIG, done
         assert done.stderr.startswith(f"msgd: {words}"), done.stderr
         assert len(done.stderr.splitlines()) == 2
-        wait_for(lambda d=daemon: not d.pid_file.exists(), SOON_S, "the pid file to be gone")
+        wait_for(partial(is_absent, daemon.pid_file), SOON_S, "the pid file to be gone")
     assert first.ctl("status").returncode == OK

@@ -1,5 +1,6 @@
-"""Messages between real daemons: kept while the other is away, in order, once; how they end; restored copies."""
+"""Messages between real daemons: kept while one is away, in order, once; their ends; restored copies."""
 
+import base64
 import os
 import shutil
 import time
@@ -201,7 +202,7 @@ def test_a_released_message_without_receipt_cannot_be_cancelled(nodes: Nodes) ->
 
 
 def test_a_hello_counts_as_a_receipt(nodes: Nodes) -> None:
-    """The receiver has it, its receipt was lost with the link: the next hello says so, without a new message."""
+    """The receiver has it, its receipt was lost with the link: the next hello says so, by itself."""
     node = nodes.start("a")
     speaker = Speaker("p", "127.61.60.2")
     speaker.holds_receipts = True
@@ -270,7 +271,7 @@ def test_removing_a_connected_peer_cuts_its_link(nodes: Nodes) -> None:
 
 
 def test_a_renamed_peer_keeps_its_link_its_messages_and_its_log(nodes: Nodes) -> None:
-    a, b = nodes.pair()
+    a, _ = nodes.pair()
     worker = a.pids()["peer b"]
     assert a.ctl("send", "--wait=stored", "b", "one").returncode == 0
     assert a.ctl("peer", "rename", "b", "bob").returncode == 0
@@ -352,8 +353,6 @@ def test_bytes_that_are_no_utf8_arrive_as_they_are(nodes: Nodes, tmp_path: Path)
     for node in (a, b):
         (found,) = node.query("log")
         assert found.get("text") is None
-        import base64
-
         assert body == base64.b64decode(found["data"])
 
 

@@ -87,7 +87,7 @@ def cpu_s(pid: int) -> float:
 
 
 def test_ps_shows_what_every_process_is_for(nodes: Nodes) -> None:
-    a, b = nodes.pair()
+    a, _ = nodes.pair()
     with a.client() as client:
         client.call("Status")
         assert command_line(a.pid).startswith("msgd")
@@ -197,7 +197,7 @@ def test_a_killed_link_comes_back_and_no_other_is_touched(nodes: Nodes) -> None:
 
 
 def test_a_killed_index_is_restarted_alone(nodes: Nodes) -> None:
-    a, b = nodes.pair()
+    a, _ = nodes.pair()
     before = a.pids()
     os.kill(before["index"][0], signal.SIGKILL)
     wait_for(lambda: a.pids().get("index", before["index"]) != before["index"], 10, "another index process")
@@ -377,7 +377,7 @@ def rewrite(node: Node, settings: str) -> None:
 
 def test_sighup_applies_level_and_limits_and_keeps_links(nodes: Nodes) -> None:
     """Shown by a debug event of a new client, and by the limit on clients."""
-    a, b = nodes.pair()
+    a, _ = nodes.pair()
     worker = only(a, "peer b")
     assert not [e for e in a.events() if e["event"] == "control.opened"]
     rewrite(a, 'log_level = "debug"\n[limits]\ncontrol_per_uid = 2\n')
@@ -395,7 +395,7 @@ def test_sighup_applies_level_and_limits_and_keeps_links(nodes: Nodes) -> None:
 
 
 def test_reload_applies_the_address_of_a_peer(nodes: Nodes) -> None:
-    """Where the log knows a wrong one, `[peer.NAME] address` of the configuration wins, and is dialled at once."""
+    """Where the log knows a wrong one, `[peer.NAME] address` wins, and is dialled at once."""
     a, b = nodes.make("a").start(), nodes.make("b").start()
     assert b.ctl("peer", "add", "a", "--key", a.identity, a.address).returncode == 0
     assert a.ctl("peer", "add", "b", "--key", b.identity, "127.61.51.1:6743").returncode == 0

@@ -1,5 +1,7 @@
 """When which peer is dialled: at once, then with a growing wait, sooner when it is about to come back."""
 
+from itertools import pairwise
+
 import pytest
 
 from msgd.dialling import (
@@ -72,7 +74,7 @@ def test_a_peer_that_is_linked_dialled_or_removed_is_not_dialled(dialling: Diall
 def test_the_wait_doubles_up_to_the_limit(dialling: Dialling) -> None:
     dialling.learn(peer(), 0.0)
     waits = [fail(dialling, 0.0).next_s for _ in range(12)]
-    assert all(later >= earlier for earlier, later in zip(waits, waits[1:], strict=False))
+    assert all(later >= earlier for earlier, later in pairwise(waits))
     assert waits[0] == pytest.approx(0.2, abs=1e-3)
     assert waits[3] == pytest.approx(1.6, abs=1e-3)
     assert waits[-1] == pytest.approx(CAP_S, abs=1e-3)
@@ -101,7 +103,7 @@ def test_a_link_that_breaks_again_and_again_is_tried_within_a_second_too(diallin
 
 
 def test_one_end_of_a_link_counts_once(dialling: Dialling) -> None:
-    """The log process tells that the link is gone, the kernel that its worker is: in any order, one failure."""
+    """The log process tells that the link is gone, the kernel that its worker is: one failure in all."""
     for learn_first in (True, False):
         here = Dialling(lambda: 0.999_999, CAP_S)
         here.learn(peer(), 0.0)

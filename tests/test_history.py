@@ -218,16 +218,21 @@ def test_clock_steps_hide_no_message(world: World, history: History) -> None:
 
 
 def test_query_is_as_of_the_offset_that_is_given(world: World, history: History) -> None:
-    """What is committed later does not show, neither as a row nor in a state."""
-    sent = world.send(1, 1)
+    """What is committed later does not show, neither as a row nor in a state, though the index knows it."""
+    world.send(1, 1)
+    held = world.hold(1, 3)
     world.commit()
     upto = world.page.committed
-    before = world.row_of(sent[0])
+    before = [world.row_of(m) for m in world.known]
     world.receipt(1, 1)
+    world.release(1, 1)
+    world.end(1, held[1:2], model.EXPIRED)
+    world.epoch(1, model.OUT)
     world.send(1, 1)
     world.commit()
     world.index_all().close()
-    assert [told(row) for part in history.query(Filter(), upto) for row in part] == [before]
+    assert [told(row) for part in history.query(Filter(), upto) for row in part] == before
+    assert list(history.query(Filter(state="expired"), upto)) == []
 
 
 def test_beginning_of_an_id_that_many_share_is_found_all_the_same(world: World, history: History) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msgd import model
+from msgd import layers, model
 from msgd.log import harvest, leaves
 from msgd.log.record import Kind
 from msgd.rows import Filter
@@ -41,11 +41,12 @@ SOME_STEPS = st.lists(STEPS, min_size=10, max_size=60)
 
 
 @pytest.fixture(autouse=True)
-def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a short log fills many."""
+def small_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a short log fills many leaves and zones, and a reader often looks for a newer index."""
     monkeypatch.setattr(leaves, "LEAF_BYTES", 8 * 24)
     monkeypatch.setattr(leaves, "PACKED_BYTES", 6 * 32)
     monkeypatch.setattr(harvest, "ZONE", 4)
+    monkeypatch.setattr(layers, "REFRESH_BYTES", 1000)
 
 
 def play(world: World, steps: list[tuple[Any, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""Which ids were submitted lately: what memory knows, what only the index knows, and that nothing is lost between."""
+"""Which ids were submitted lately: what memory knows, what the index knows, and nothing lost between."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,10 +10,12 @@ Both ends are the same program, so there is no version. A frame that does not pa
 ends the process that reads it.
 """
 
+import functools
 import mmap
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -28,6 +30,18 @@ FDS_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC  # socket.recv_fds of 
 _space = memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@functools.cache
+def _tools(
+    types: tuple[type[msgspec.Struct], ...],
+) -> tuple[dict[type[msgspec.Struct], int], list[Callable[[memoryview], Any]]]:
+    """Codes and decoders of a table: made once, in the supervisor, and shared by all that it forks."""
+    codes = {kind: code for code, kind in enumerate(types)}
+    return codes, [msgspec.msgpack.Decoder(kind).decode for kind in types]
+
+
 class Pipe:
     """One end of a socketpair between two of our processes. Non-blocking to read, bounded to write.
 
@@ -38,9 +52,8 @@ class Pipe:
     def __init__(self, sock: socket.socket, types: Sequence[type[msgspec.Struct]]) -> None:
         self.sock = sock
         self.fds: list[int] = []
-        self._codes = {kind: code for code, kind in enumerate(types)}
-        self._decoders = [msgspec.msgpack.Decoder(kind).decode for kind in types]
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._codes, self._decoders = _tools(tuple(types))
+        self._encode = _encode
         self._rest = b""
 
     def fileno(self) -> int:
