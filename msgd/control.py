@@ -10,6 +10,7 @@ import os
 import pwd
 import select
 import socket
+import sqlite3
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -217,6 +218,10 @@ class Control:
             self.fail(errors.UsageError(f"{call.method}: {error}", "See `GetInterfaceDescription`."))
         except MsgdError as error:
             self.fail(error)
+        except (Damaged, sqlite3.Error) as error:
+            self.fail(
+                errors.StorageRefused(f"The log or its index cannot be read: {error}.", "See `msgctl log`.")
+            )
         finally:
             self.is_oneway = False
 

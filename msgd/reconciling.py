@@ -119,7 +119,7 @@ class Agreement:
         self._resend()
 
     def _old_batches(self, first: int, stop: int) -> Iterator[Batch]:
-        """What the peer once receipted and has lost, from this node's log: seqs from `first`, before `stop`."""
+        """What the peer once receipted and has lost, from this log: seqs from `first`, before `stop`."""
         if first >= stop:
             return
         reader = self.link.reader
@@ -131,7 +131,7 @@ class Agreement:
                 yield Batch(header.first_seq, header.count, header.head, payload)
 
     def _resend(self) -> None:
-        """Old batches as far as the peer's window goes; behind the last one the log process sends by itself."""
+        """Old batches as far as the peer's window goes; behind the last one the log process takes over."""
         window_bytes = self.link.wire.connection.peer_limits.window_bytes
         while self._old is not None and self._resent_bytes < window_bytes:
             batch = next(self._old, None)

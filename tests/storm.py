@@ -4,11 +4,15 @@ Whether a kill meets an append in flight is not guessed. `Killer` waits until /p
 process in a write or a sync of the log, stops it with SIGSTOP, and looks again once it stands: a process that
 was stopped there has not run one line of its own since, so nobody has been told that the append is kept.
 Only then does the victim get its SIGKILL, and only then is the kill counted as one in flight.
+
+That is behind the write. Every second such kill of a log process comes before it: strace kills it as it
+enters the write, which then does not happen, so that an answer given too early is found out, too.
 """
 
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -202,7 +206,10 @@ class Killer:
         role = self._bag.pop()
         aimed = self._random.random() < 0.7
         log = self._log_of(node)
-        if aimed and hold_in_append(log):
+        if aimed and role == "log" and self.kills["log"] % 2 and kill_before_write(log):
+            self.kills["log"] += 1
+            self.in_flight += 1
+        elif aimed and hold_in_append(log):
             try:
                 self._kill(node, role)
                 self.in_flight += 1
@@ -253,6 +260,28 @@ def hold_in_append(pid: int) -> bool:
             return True
         _signal(pid, signal.SIGCONT)
     return False
+
+
+def kill_before_write(pid: int) -> bool:
+    """SIGKILL to a log process as it enters the write of an append; False if it does not come to one."""
+    inject = "inject=pwritev,pwritev2:signal=KILL:when=1"
+    command = [
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=pwritev,pwritev2",
+        "-e",
+        inject,
+        "-p",
+        str(pid),
+    ]
+    try:
+        subprocess.run(command, timeout=AIM_WITHIN_S, stderr=subprocess.DEVNULL, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return state_of(pid) in "ZX"
 
 
 def system_call(pid: int) -> int:

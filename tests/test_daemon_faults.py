@@ -149,6 +149,24 @@ def test_no_receipt_leaves_when_the_receiver_cannot_sync(nodes: Nodes, tmp_path:
     assert texts(b) == ["caught"]
 
 
+def test_a_lost_receipt_is_made_good_by_the_next_hello(nodes: Nodes, tmp_path: Path) -> None:
+    """The log process dies before it hears the receipt; the next hello says that the peer has it all."""
+    a, b = nodes.pair()
+    log = log_process(a)
+    with (
+        injected(log_process(b), tmp_path / "trace", "fdatasync:delay_enter=500000:when=1"),
+        a.client() as client,
+    ):
+        client.send("b", "its receipt is lost")
+        os.kill(log, signal.SIGSTOP)
+        wait_for(lambda: texts(b) == ["its receipt is lost"], SOON_S, "the message to arrive")
+        os.kill(log, signal.SIGKILL)
+    wait_for(lambda: log_process(a) != log, SOON_S, "another log process")
+    wait_for(lambda: is_connected(a, b), 20, "the link")
+    wait_for(lambda: [m["state"] for m in a.query("log")] == ["stored"], SOON_S, "the message to be stored")
+    assert texts(b) == ["its receipt is lost"]
+
+
 # --- a full disk --------------------------------------------------------------------------------------------
 
 

@@ -295,7 +295,9 @@ OFTEN = [*STEPS, "hold", "hold", "release", "release", "end", "end", "receipt"]
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(OFTEN), st.integers(0, 5), st.integers(0, 7)), min_size=1, max_size=60)
+    st.lists(
+        st.tuples(st.sampled_from(OFTEN), st.integers(0, 5), st.integers(0, 7)), min_size=20, max_size=80
+    )
 )
 def test_the_standing_is_what_a_list_says_and_every_start_finds_it(steps: list[tuple[str, int, int]]) -> None:
     """Whatever happens in whatever order: the live state, the list, and each replay agree."""

@@ -6,6 +6,7 @@ import pytest
 
 from tests.checker import Verdict
 from tests.nodes import Node, Nodes, is_connected, wait_for
+from tests.require import require
 from tests.storm import History, Killer, ZombieWatch, judge, writing
 
 SETTINGS = "[limits]\nsegment_bytes = 4194304\nbackoff_max_s = 1.0\n"
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 def storm(nodes: Nodes, seed: int, kills: int, acknowledged: int, every_s: float) -> None:
     """Run it, heal everything, drain, and judge; prints its figures."""
+    require("root", "strace")
     pair = a, b = nodes.pair(settings=SETTINGS)
     histories = {node.name: History() for node in pair}
     killer = Killer(pair, seed, SETTINGS)
