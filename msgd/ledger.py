@@ -75,6 +75,7 @@ from msgd.wire.ledger import (
 
 LOCK_WITHIN_S = 2.0  # a state directory that is in use for longer is in use
 DISK_HINT = "Check the disk, then start msgd again."
+EXPIRE_AGAIN_NS = 1_000_000_000
 STOP_S = 3.0  # links get this long to say goodbye before the log process ends without them
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -95,6 +96,7 @@ class Ledger:
         books.on_reread = self.links.reread
         self.indexed = 0
         self.stopping_until_s = 0.0
+        self._expire_again_ns = 0  # not before, after a disk without room
         self._reloads: dict[int, tuple[Channel, int]] = {}
         self._epoll = select.epoll()
         self._epoll.register(self.supervisor.fd, select.EPOLLIN)
@@ -174,6 +176,7 @@ class Ledger:
             return 0.05
         if not due_ns:
             return -1
+        due_ns = max(due_ns, self._expire_again_ns)
         return min(max(0.0, (due_ns - self.books.steady_wall_ns()) / 1e9), 60.0)
 
     def _is_over(self) -> bool:
@@ -184,12 +187,13 @@ class Ledger:
         return not self.links.channels or self.books.clock.mono_ns() / 1e9 > self.stopping_until_s
 
     def _expire(self) -> None:
+        now_ns = self.books.steady_wall_ns()
         due_ns = self.books.delivery.next_expiry_ns()
-        if due_ns and due_ns <= self.books.steady_wall_ns():
+        if due_ns and max(due_ns, self._expire_again_ns) <= now_ns:
             try:
                 self.outgoing.expire()
-            except StorageFull:
-                return  # told as log.full already; the ends are written when there is room
+            except StorageFull:  # told as log.full already; the ends are written when there is room
+                self._expire_again_ns = now_ns + EXPIRE_AGAIN_NS
             self.books.commit()
 
     def _roll(self) -> None:
@@ -212,9 +216,9 @@ class Ledger:
         self._epoll.register(channel.fd, select.EPOLLIN)
 
     def _ping(self, _: Channel, frame: Ping) -> None:
-        self._note_clock()
         queued = sum(p.out.queued_count for p in self._peers())
         self.supervisor.say(Pong(frame.token, self.links.connected(), queued, 0))
+        self._note_clock()
 
     def _note_clock(self) -> None:
         step_ns = self.books.note_clock_step()

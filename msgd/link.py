@@ -75,7 +75,8 @@ def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket
         taken = _take(ledger_end, wire, hello, address, deadline_s)
         meeting.welcome(node, wire, taken, deadline_s)
     except (MeetingFailed, OSError, LinkEnded) as error:
-        journal.event("link.refused", level="debug", peer=address, reason=str(error))
+        quiet = isinstance(error, OSError | LinkEnded) or error.is_quiet
+        journal.event("link.refused", level="debug" if quiet else "info", peer=address, reason=str(error))
         return 0
     return _serve(node, wire, ledger_end, reader, taken, address)
 
@@ -128,7 +129,7 @@ def _take(ledger_end: Ledger, wire: Wire, hello: Hello, address: str, deadline_s
     if answer.code == "unpaired":
         journal.event("peer.unknown", address=address, peer_id=wire.connection.peer_identity)
     wire.say(Refuse(code=answer.code, detail=answer.detail), deadline_s)
-    raise MeetingFailed(f"refused: {answer.code}")
+    raise MeetingFailed(f"refused: {answer.code}", is_quiet=True)
 
 
 def _serve(node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Taken, address: str) -> int:
@@ -162,6 +163,7 @@ class Link:
         self.outgoing: deque[bytes | memoryview] = deque()
         self.refused: deque[Batch] = deque()  # batches that found the disk full, in order
         self.uncommitted: deque[Batch] = deque()  # batches with the log process
+        self.held_bytes = 0  # of both
         self.retry_at_s = 0.0
         self.heard_s = time.monotonic()
         self.ping_at_s = self.heard_s  # the first at once: the clocks are of interest
@@ -256,7 +258,8 @@ class Link:
         for message in decode_payload(batch.payload, batch.count):
             if len(message.id) != 16:
                 raise ValueError("a message with a wrong id")
-        if sum(len(b.payload) for b in self.uncommitted) > 2 * self.node.limits.window_bytes:
+        self.held_bytes += len(batch.payload)
+        if self.held_bytes > 2 * self.node.limits.window_bytes:
             raise ValueError("more bytes under way than the window allows")
         if self.refused:
             self.refused.append(batch)
@@ -300,7 +303,7 @@ class Link:
                     raise LinkEnded(frame.reason)
         if committed is not None:
             while self.uncommitted and self.uncommitted[0].first_seq <= committed.seq:
-                self.uncommitted.popleft()
+                self.held_bytes -= len(self.uncommitted.popleft().payload)
             self.say(Receipt(committed.seq, committed.head, committed.wall_ns, committed.boot_ns))
 
     def _send_batch(self, frame: ledger.Send) -> None:

@@ -27,12 +27,16 @@ from msgd.wire.ledger import DirectionState, Granted, Taken
 
 
 class MeetingFailed(Exception):
-    """No link. `retry_s`: 0 ordinary backoff, below 0 only when a person asks, else the time to wait."""
+    """No link. `retry_s`: 0 ordinary backoff, below 0 only when a person asks, else the time to wait.
 
-    def __init__(self, reason: str, retry_s: float = 0.0) -> None:
+    `is_quiet`: it belongs to the ordinary course, as when both ends dial at once.
+    """
+
+    def __init__(self, reason: str, retry_s: float = 0.0, *, is_quiet: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_s = retry_s
+        self.is_quiet = is_quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class Wire:
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             count = 0
         if not count:
-            raise MeetingFailed("the peer closed the connection")
+            raise MeetingFailed("the peer closed the connection", is_quiet=True)
         return count
 
     def say(self, frame: Frame | Hello, deadline_s: float) -> None:

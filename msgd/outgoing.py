@@ -264,12 +264,12 @@ class Outgoing:
                 continue
             gone = peer.out.ended.get(header.offset, [])
             places += [(header.offset, i) for i in range(header.count) if i not in gone]
-        waiting.expires_ns = next_ns
-        self.books.delivery.expiries_changed()
-        if places:
-            journal.event("messages.expired", peer=peer.name, count=len(places))
         for at in range(0, len(places), ENDED_PLACES):
             self._end(peer, "expired", "waited longer than its time to live", places[at : at + ENDED_PLACES])
+        if places:
+            journal.event("messages.expired", peer=peer.name, count=len(places))
+        waiting.expires_ns = next_ns  # only now: without room for the ends they stay due
+        self.books.delivery.expiries_changed()
 
     def _end(self, peer: Peer, state: str, reason: str, places: list[tuple[int, int]]) -> None:
         payload = _encode(Ended(state, reason, places))

@@ -251,7 +251,7 @@ class Supervisor:
 
     @contextmanager
     def _channel(self, kind: str) -> Iterator[tuple[socket.socket, Callable[[int], None]]]:
-        """A new child's end of a channel to the log process, and how to introduce it when its pid is known."""
+        """A new child's end of a channel to the log process, and how to introduce it once it has a pid."""
         mine, theirs = socket.socketpair()
 
         def introduce(pid: int) -> None:

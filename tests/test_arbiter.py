@@ -259,7 +259,8 @@ def test_every_order_of_two_dials_each_and_a_lost_link_leaves_one_link() -> None
     assert check_all_orders(2, 1) > 1000
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_order_of_three_dials_each_and_two_lost_links_leaves_one_link(data: st.DataObject) -> None:
     """After it, one more dial of either end gives a link that stands at both."""

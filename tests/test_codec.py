@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msgd.wire.codec import Message, decode_ids, decode_payload, encode
@@ -34,6 +34,8 @@ def test_a_message_has_these_bytes() -> None:
     assert [SAMPLE] == decode_payload(SAMPLE_BYTES, 1)
 
 
+@pytest.mark.slow
+@settings(deadline=None)
 @given(st.lists(messages, max_size=20))
 def test_payloads_put_together_are_a_payload(several: list[Message]) -> None:
     payload = b"".join(encode(m) for m in several)
@@ -42,6 +44,8 @@ def test_payloads_put_together_are_a_payload(several: list[Message]) -> None:
     assert [m.id for m in several] == decode_ids(payload, len(several))
 
 
+@pytest.mark.slow
+@settings(deadline=None)
 @given(messages)
 def test_encoding_what_was_decoded_gives_the_same_bytes(message: Message) -> None:
     """Pieces of a record are found by the length of their messages, so this must hold."""

@@ -65,6 +65,7 @@ def test_the_end_in_the_middle_of_a_frame_is_the_end(ends: tuple[Pipe, Pipe]) ->
     assert other.receive() is None
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=200)), min_size=1, max_size=8),

@@ -1,5 +1,6 @@
 """Which ids were submitted lately: what memory knows, what the index knows, and nothing lost between."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def test_an_id_made_from_a_key_is_always_doubtful() -> None:
     assert [keyed(1)] == ids.doubtful([timed(1), keyed(1)])
 
 
-def test_a_whole_generation_goes_once_the_index_holds_it(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_whole_generation_goes_once_the_index_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "GENERATION", 2)
     ids = RecentIds()
     ids.add([timed(3, 1), timed(4, 2)], 100)
@@ -61,7 +62,7 @@ def test_the_present_generation_never_goes() -> None:
     assert [timed(3)] == ids.seen([timed(3)])
 
 
-def test_memory_is_bounded_when_the_index_is_far_behind(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_memory_is_bounded_when_the_index_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "GENERATION", 1)
     ids = RecentIds()
     for n in range(1, 100):
@@ -72,7 +73,7 @@ def test_memory_is_bounded_when_the_index_is_far_behind(monkeypatch) -> None:  #
     assert (99 - recent.GENERATIONS) * 10 == ids.start
 
 
-def test_the_newest_time_is_over_everything_that_was_ever_added(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_newest_time_is_over_everything_that_was_ever_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "GENERATION", 1)
     ids = RecentIds(horizon_ms=5)
     assert 5 == ids.newest_ms()
@@ -82,7 +83,8 @@ def test_the_newest_time_is_over_everything_that_was_ever_added(monkeypatch) -> 
     assert 50 == ids.newest_ms()
 
 
-@settings(max_examples=200)
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.one_of(
