@@ -42,6 +42,7 @@ class Channel:
         self.kind = kind
         self.pid = pid
         self.peer = 0  # of a link that was taken or may dial
+        self.is_told = False  # of a link: the journal knows that it is open
         self.watching: set[int] = set()  # peers' numbers; 0: whatever is committed next
         self.outbound = bytearray()
         self.broken = False  # gone, or too far behind

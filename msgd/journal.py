@@ -155,10 +155,7 @@ def set_level(level: str) -> None:
 
 def bind(**fields: Any) -> None:
     """Add fields to every later event of this process: `bind(peer="node3", worker=os.getpid())`."""
-    global _log
-    if _log is None:
-        setup(INFO)
-    _log = _log.bind(**fields)
+    _bound.update(fields)  # not structlog's bind: most workers never write an event, and it costs memory
 
 
 def event(name: str, /, *, level: str | None = None, **fields: Any) -> None:
@@ -171,7 +168,8 @@ def event(name: str, /, *, level: str | None = None, **fields: Any) -> None:
         return
     if _log is None:
         setup(INFO)
-    getattr(_log, level)(name, **{key: value for key, value in fields.items() if value is not None})
+    given = {**_bound, **fields}
+    getattr(_log, level)(name, **{key: value for key, value in given.items() if value is not None})
 
 
 def is_shown(name: str) -> bool:
@@ -268,4 +266,5 @@ _JOURNAL: list[Any] = [_plain, _journal_fields]
 
 _sink: Sink | None = None
 _log: Any = None
+_bound: dict[str, Any] = {}
 _shown: frozenset[str] = frozenset((INFO, WARNING, ERROR))

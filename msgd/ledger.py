@@ -70,6 +70,7 @@ from msgd.wire.ledger import (
     Stop,
     Submit,
     TakeHello,
+    Tell,
     Watch,
 )
 
@@ -326,6 +327,7 @@ HANDLERS: dict[type[Any], Handler] = {
     Ready: lambda me, ch, frame, _: me.links.make_ready(ch, frame),
     Batch: lambda me, ch, frame, payload: me.links.batch(ch, frame, payload),
     Receipt: lambda me, ch, frame, _: me._receipt(ch, frame),
+    Tell: lambda me, ch, frame, _: me.links.tell(ch, frame),
     Clocks: lambda me, ch, frame, _: me.links.clocks(ch, frame),
     Indexed: lambda me, ch, frame, _: me._indexed(ch, frame),
 }

@@ -109,11 +109,13 @@ def dial(node: Node, peer: KnownPeer, connect_s: float, channel: socket.socket, 
     return _serve(node, wire, ledger_end, reader, taken, peer.address)
 
 
-def _say_last(ledger_end: Ledger, frame: Frame) -> None:
+def _say_last(ledger_end: Ledger, frame: Frame) -> bool:
+    """Tell the log process; False when it is gone."""
     try:
         ledger_end.pipe.send(frame)
     except OSError:
-        return  # the log process is gone, so nobody needs to know
+        return False
+    return True
 
 
 def _take(ledger_end: Ledger, wire: Wire, hello: Hello, address: str, deadline_s: float) -> Taken:
@@ -135,9 +137,9 @@ def _take(ledger_end: Ledger, wire: Wire, hello: Hello, address: str, deadline_s
 def _serve(node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Taken, address: str) -> int:
     """The link stands: agree, then flow, until one end is done."""
     children.set_title(children.Kind.PEER, taken.name)  # until here an accepted one had an address only
-    journal.bind(peer=taken.name, link_id=taken.link)
     link = Link(node, wire, ledger_end, reader, taken.peer)
-    journal.event("link.opened", address=address, tls=wire.session.version())
+    opened = {"address": address, "tls": wire.session.version() or ""}
+    _say_last(ledger_end, ledger.Tell("link.opened", opened))
     try:
         link.run()
     except LinkEnded as error:
@@ -147,7 +149,9 @@ def _serve(node: Node, wire: Wire, ledger_end: Ledger, reader: Reader, taken: Ta
         reason = f"broken protocol: {error}"
     except OSError as error:
         reason = f"{error.strerror or error}"
-    journal.event("link.closed", address=address, reason=reason)
+    closed = {"address": address, "reason": reason}
+    if not _say_last(ledger_end, ledger.Tell("link.closed", closed)):
+        journal.event("link.closed", peer=taken.name, link_id=taken.link, **closed)
     return 0
 
 

@@ -41,6 +41,7 @@ from msgd.wire.ledger import (
     Send,
     TakeHello,
     Taken,
+    Tell,
     UnreceiptedFrom,
 )
 
@@ -157,10 +158,21 @@ class Linking:
     def gone(self, channel: Channel) -> None:
         """A link worker ended."""
         del self.channels[channel.fd]
+        if channel.is_told:
+            self._tell(channel, "link.closed", {"reason": "its worker ended"})
         arbiter = self._arbiters.get(channel.peer)
         if arbiter is not None and arbiter.gone(channel.fd):
             self.status(channel.peer).since_ns = self.books.clock.wall_ns()
             self.on_change(self.known(self.books.delivery.peers[channel.peer]))
+
+    def tell(self, channel: Channel, frame: Tell) -> None:
+        """A worker's link was opened or closed. One that dies without a word is told by `gone`."""
+        channel.is_told = frame.name == "link.opened"
+        self._tell(channel, frame.name, frame.fields)
+
+    def _tell(self, channel: Channel, name: str, fields: dict[str, str]) -> None:
+        peer = self.books.delivery.peers[channel.peer]
+        journal.event(name, worker=channel.pid, peer=peer.name, link_id=channel.fd, **fields)
 
     def reread(self) -> None:
         """The standing was read back from the log: links begin anew, so that both ends agree again."""

@@ -14,7 +14,7 @@ from msgd import __version__, background, children, journal, systemd
 from msgd.config import Config, load, reloadable_difference
 from msgd.errors import OK, ConfigError, MsgdError
 from msgd.listening import Listener, listeners
-from msgd.meeting import node_of
+from msgd.meeting import node_of, rehearse
 from msgd.supervisor import Supervisor
 from msgd.trust import identity
 
@@ -88,6 +88,7 @@ def _serve(
     os.umask(0o077)
     key = identity.load_or_create(config.state, os.environ.get("CREDENTIALS_DIRECTORY"))
     node = node_of(config, key)
+    rehearse(node)
     children.prepare("msgd")
 
     def reload() -> Config:

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from msgd import model
 from msgd.config import Config
 from msgd.model import MAX_MESSAGE_BYTES
 from msgd.peer.buffer import TLS_RECORD
@@ -24,6 +27,8 @@ from msgd.trust import tls
 from msgd.trust.identity import NodeKey
 from msgd.trust.proof import verify_hello
 from msgd.wire.ledger import DirectionState, Granted, Taken
+
+REHEARSAL_S = 10.0
 
 
 class MeetingFailed(Exception):
@@ -58,7 +63,6 @@ class Node:
 def node_of(config: Config, key: NodeKey) -> Node:
     """This start of this node."""
     acceptor, dialler = tls.acceptor_context(key), tls.dialler_context()
-    tls.rehearse(acceptor, dialler)
     hosts = {address.host for address in config.listen}
     concrete = hosts.pop() if len(hosts) == 1 else ""
     bind_host = "" if concrete in ("0.0.0.0", "::") else concrete
@@ -75,6 +79,52 @@ def node_of(config: Config, key: NodeKey) -> Node:
         limits.keepalive_s,
         limits.link_dead_s,
     )
+
+
+def rehearse(node: Node, times: int = 8) -> None:
+    """Meet ourselves, in both roles, before the first worker is forked.
+
+    What a first meeting brings into memory (OpenSSL's tables, the resolver, codecs that Python imports late,
+    code that the interpreter rewrites once it is warm) then belongs to the parent and is shared: an idle
+    worker has less of its own. The other end is a fork that ends at once.
+    """
+    other = node_of_key(node, NodeKey(Ed25519PrivateKey.generate()))
+    for _ in range(times):
+        for here, there in ((_play_acceptor, _play_dialler), (_play_dialler, _play_acceptor)):
+            mine, theirs = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    mine.close()
+                    there(other, node, theirs)
+                finally:
+                    os._exit(0)
+            theirs.close()
+            try:
+                here(node, other, mine)
+            finally:
+                mine.close()
+                os.waitpid(pid, 0)
+    socket.getaddrinfo("127.0.0.1", model.DEFAULT_PORT)
+
+
+def _play_acceptor(me: Node, _: Node, sock: socket.socket) -> None:
+    nowhere = DirectionState(bytes(16), 0, bytes(32))
+    deadline_s = time.monotonic() + REHEARSAL_S
+    wire, _hello = accept(me, sock, deadline_s)
+    welcome(me, wire, Taken(0, 0, 0, "", nowhere, nowhere), deadline_s)
+
+
+def _play_dialler(me: Node, other: Node, sock: socket.socket) -> None:
+    nowhere = DirectionState(bytes(16), 0, bytes(32))
+    dial(
+        me, sock, other.key.identity, lambda: Granted(0, 1, nowhere, nowhere), time.monotonic() + REHEARSAL_S
+    )
+
+
+def node_of_key(node: Node, key: NodeKey) -> Node:
+    """The same node with another key."""
+    return replace(node, key=key, acceptor=tls.acceptor_context(key))
 
 
 def node_with(node: Node, config: Config) -> Node:

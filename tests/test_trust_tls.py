@@ -199,14 +199,6 @@ def test_no_channel_binding_is_none_whatever_the_library_does(answer: Callable[[
     assert tls.channel_binding(session) == b""
 
 
-def test_a_rehearsal_is_a_whole_handshake() -> None:
-    """What the parent does once, so that its children need less memory of their own."""
-    acceptor, dialler = tls.acceptor_context(A), tls.dialler_context()
-    tls.rehearse(acceptor, dialler)
-    assert acceptor.session_stats()["accept_good"] == 1
-    assert dialler.session_stats()["connect_good"] == 1
-
-
 # -- the whole way, over sockets
 
 
