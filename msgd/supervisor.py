@@ -1,9 +1,8 @@
 """The supervisor: one thread, one loop. It listens, accepts, forks, reaps, restarts, and tells systemd.
 
 It never touches a message and never waits for a disk, so whatever happens to the others it can act. Its
-loop selects on the signals' pipe, the listeners, connections that have not spoken yet (`lobby`) and the
-log process's channel. Nothing is accepted while there is no log process: clients wait in the kernel's
-queue, and a restarted log process finds them there.
+loop selects on the signals' pipe, the listeners and connections that have not spoken yet (`doors`), and the
+log process's channel. Nothing is accepted while there is no log process.
 """
 
 import os
@@ -20,11 +19,13 @@ from msgd import __version__, control, indexing, journal, ledger, link, systemd
 from msgd.children import Backoff, Child, Children, Ended, Kind, Then
 from msgd.config import Config
 from msgd.dialling import NEVER_S, Course, Dialling
+from msgd.doors import Doors
 from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError, Fatal, MsgdError
-from msgd.lobby import TLS_HANDSHAKE, Guest, Lobby
+from msgd.lobby import Lobby
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.meeting import Node, node_with
+from msgd.pulse import Pulse
 from msgd.signals import Signals
 from msgd.wire.ledger import (
     TABLE,
@@ -32,7 +33,6 @@ from msgd.wire.ledger import (
     DialNow,
     Introduce,
     Peers,
-    Ping,
     Plan,
     Pong,
     Refused,
@@ -43,9 +43,7 @@ from msgd.wire.ledger import (
 )
 from msgd.wire.pipe import Pipe
 
-PING_S = 5.0  # how often the log process is asked when no watchdog asks for more
 STOP_S = 4.5  # all children get this long after SIGTERM; systemd waits longer
-STALL_TOLD_S = 5.0  # a sync that takes longer is an event
 CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -69,7 +67,7 @@ class Supervisor:
         self.signals = Signals(CAUGHT)
         self.reader = Reader(os.path.join(config.state, "log"), lambda: self.page.committed)
         limits = config.limits
-        self.lobby = Lobby(
+        lobby = Lobby(
             limits.unauthenticated, limits.per_source, limits.reserved_for_peers, limits.handshake_s
         )
         self.dialling = Dialling(random.random, limits.backoff_max_s)
@@ -81,20 +79,15 @@ class Supervisor:
         self._make_listeners = listeners
         self._reload_config = reload
         self._on_ready = on_ready
-        self._listeners: list[tuple[str, socket.socket]] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.signals, selectors.EVENT_READ, self._take_signals)
+        self.doors = Doors(self._selector, self.children, lobby, self._spawn, self._place)
+        self.pulse = Pulse(self.page, notifier, self._say_log, limits.watchdog_stall_s)
         self._log_backoff = Backoff(random.random, first_s=0.05, cap_s=5.0)
         self._index_backoff = Backoff(random.random, first_s=0.5)
         self._log_at_s = self._index_at_s = 0.0
         self._retry_s: dict[int, float] = {}  # what a dial's refusal said about the next try
         self._stopping_until_s: float | None = None
-        self._token = 0
-        self._answered = 0
-        self._ping_at_s = 0.0
-        self._stall_told = False
-        self._counts = (0, 0, 0)
-        self._told_status = ""
 
     # --- the loop ---------------------------------------------------------------------------------------
 
@@ -113,15 +106,15 @@ class Supervisor:
             raise
         finally:
             self._end_all()
-        if self._refusal is not None and not self._listeners:
+        if self._refusal is not None and not self.doors.listeners:
             raise self._refusal  # for whoever waits at the terminal
         return self.exit_code
 
     def _timeout_s(self) -> float:
         if self._stopping_until_s is not None:  # no other timer is acted on any more
             return max(0.0, self._stopping_until_s - time.monotonic()) if self.children.by_pid else 0.0
-        due = [self._ping_at_s, self.dialling.next_s() if self.log else NEVER_S]
-        due.append(self.lobby.next_deadline_s() or NEVER_S)
+        due = [self.pulse.due_s, self.dialling.next_s() if self.log else NEVER_S]
+        due.append(self.doors.lobby.next_deadline_s() or NEVER_S)
         if not self.children.of(Kind.LOG):
             due.append(self._log_at_s)
         elif self.log is not None and not self.children.of(Kind.INDEX):
@@ -139,10 +132,10 @@ class Supervisor:
                 self._start_log()
         elif self.log is not None and not self.children.of(Kind.INDEX) and now_s >= self._index_at_s:
             self._start_index()
-        if now_s >= self._ping_at_s:
-            self._ping(now_s)
-        for guest in self.lobby.late(now_s):
-            self._turn_out(guest)
+        if now_s >= self.pulse.due_s:
+            self.pulse.beat(now_s)
+        for guest in self.doors.lobby.late(now_s):
+            self.doors.turn_out(guest)
         if self.log is not None:
             for course in list(self.dialling.due(now_s)):
                 self._dial(course, now_s)
@@ -158,8 +151,7 @@ class Supervisor:
         theirs.close()
         self._selector.register(mine, selectors.EVENT_READ, self._hear_log)
         self._starting = Pipe(mine, TABLE)
-        self._answered = self._token
-        self._ping_at_s = time.monotonic() + self._ping_every_s()
+        self.pulse.begin()
 
     def _hear_log(self) -> None:
         pipe = self._starting
@@ -173,9 +165,8 @@ class Supervisor:
                 case Peers():
                     self._learn(frame, pipe)
                 case Pong():
-                    self._answered = max(self._answered, frame.token)
-                    self._counts = (frame.connected, frame.queued, frame.held)
-                    self._tell_status()
+                    if self._stopping_until_s is None:
+                        self.pulse.heard(frame, len(self.dialling.courses))
                 case DialNow():
                     self.dialling.ask(frame.peer, frame.eager, time.monotonic())
                 case DialFailed():
@@ -198,10 +189,10 @@ class Supervisor:
             if settings is not None and settings.address is not None:
                 peer.address = str(settings.address)
             self.dialling.learn(peer, now_s)
-            guest = self.lobby.by_pid(peer.link_pid) if peer.link_pid else None
+            guest = self.doors.lobby.by_pid(peer.link_pid) if peer.link_pid else None
             if guest is not None:
-                self.lobby.known_sources.add(guest.source)
-                self.lobby.leave(guest)
+                self.doors.lobby.known_sources.add(guest.source)
+                self.doors.lobby.leave(guest)
         if self._stopping_until_s is not None:
             with suppress(OSError):  # it has just died
                 pipe.offer(Stop())  # it was still starting when the others were told
@@ -218,17 +209,15 @@ class Supervisor:
     def _open_doors(self, pipe: Pipe) -> None:
         """The log process is at work: listen, and tell systemd at the first time."""
         self.log = pipe
-        first = not self._listeners
+        first = not self.doors.listeners
         if first:
             try:
-                self._listeners = self._make_listeners()
+                self.doors.listeners = self._make_listeners()
             except ConfigError as error:
                 journal.event("daemon.failed", reason=error.message, hint=error.hint)
                 self.notifier.failed(error.message)
                 raise
-        for name, sock in self._listeners:
-            accept = self._accept_control if name == "control" else self._accept_peer
-            self._selector.register(sock, selectors.EVENT_READ, lambda sock=sock, accept=accept: accept(sock))
+        self.doors.open()
         self._start_index()
         if first:
             journal.event(
@@ -237,15 +226,12 @@ class Supervisor:
                 name=self.node.name,
                 seconds=round(time.monotonic() - self.started_s, 3),
             )
-            self.notifier.ready(self._status())
+            self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
             self._on_ready()
 
     def _close_doors(self) -> None:
-        if self.log is None:
-            return
         self.log = None
-        for _, sock in self._listeners:
-            self._selector.unregister(sock)
+        self.doors.close()
 
     # --- other children ---------------------------------------------------------------------------------
 
@@ -285,88 +271,13 @@ class Supervisor:
             introduce(child.pid)
             return child
 
+    def _place(self) -> control.Place:
+        return control.Place(self.config, self.node, self.reader, self.page, self.started_s)
+
     def _start_index(self) -> None:
         config, reader, page = self.config, self.reader, self.page
         self._index_at_s = time.monotonic() + 1.0
         self._spawn(Kind.INDEX, "", lambda channel: indexing.run(channel, config, reader, page), [], None)
-
-    def _accept_control(self, listener: socket.socket) -> None:
-        sock = _accept(listener)
-        if sock is None:
-            return
-        with sock:
-            uid = control.credentials(sock).uid
-            same = [c for c in self.children.of(Kind.CONTROL) if c.data == uid]
-            if len(same) >= self.config.limits.control_per_uid:
-                journal.event("control.refused", uid=uid, reason=f"{len(same)} connections already")
-                control.refuse_crowd(sock, len(same))
-                return
-            config, node, reader, page, started_s = (
-                self.config,
-                self.node,
-                self.reader,
-                self.page,
-                self.started_s,
-            )
-            self._spawn(
-                Kind.CONTROL,
-                f"uid {uid}",
-                lambda channel: control.run(
-                    sock, channel, control.Place(config, node, reader, page, started_s)
-                ),
-                [sock.fileno()],
-                uid,
-            )
-
-    def _accept_peer(self, listener: socket.socket) -> None:
-        sock = _accept(listener)
-        if sock is None:
-            return
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(TLS_HANDSHAKE))  # one byte wakes nobody
-        guest, leaving = self.lobby.enter(sock, _address_of(sock), time.monotonic())
-        for other in leaving:
-            self._turn_out(other)
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._first_bytes(guest))
-
-    def _first_bytes(self, guest: Guest) -> None:
-        """The guest has said something: a worker for what looks like TLS, the door for all else."""
-        assert guest.sock is not None
-        try:
-            first = guest.sock.recv(2, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            first = b""
-        guest.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        self._selector.unregister(guest.sock)
-        sock, guest.sock = guest.sock, None
-        with sock:
-            if first != TLS_HANDSHAKE or self.log is None:
-                self.lobby.leave(guest)
-                if first:
-                    journal.event("connection.refused", address=guest.address, reason="it does not speak TLS")
-                return
-            node, reader = self.node, self.reader
-            child = self._spawn(
-                Kind.PEER,
-                guest.address,
-                lambda channel: link.accept(node, sock, guest.address, channel, reader),
-                [sock.fileno()],
-                None,
-            )
-        if child is None:
-            self.lobby.leave(guest)
-        else:
-            guest.pid = child.pid
-
-    def _turn_out(self, guest: Guest) -> None:
-        """The guest has lost its place."""
-        if guest.sock is not None:
-            self._selector.unregister(guest.sock)
-            guest.sock.close()
-        elif guest.pid in self.children.by_pid:
-            os.kill(guest.pid, signal.SIGTERM)
 
     def _dial(self, course: Course, now_s: float) -> None:
         node, peer, reader = self.node, course.peer, self.reader
@@ -430,7 +341,9 @@ class Supervisor:
         ended.child.data.close()
         if self._stopping_until_s is None:
             self._log_at_s = now_s + self._log_backoff.failed(now_s, ended.lived_s)
-            if ended.code is not None and not self._listeners:  # none was ever at work, nor will be the next
+            if (
+                ended.code is not None and not self.doors.listeners
+            ):  # none was ever at work, nor will be the next
                 text = f"The log process could not begin its work: {ended.text}."
                 self._refusal = MsgdError(text, "The events before this one say why.")
                 self.exit_code = UNEXPECTED
@@ -438,9 +351,9 @@ class Supervisor:
             course.peer.linked = False
 
     def _link_ended(self, ended: Ended, now_s: float) -> None:
-        guest = self.lobby.by_pid(ended.child.pid)
+        guest = self.doors.lobby.by_pid(ended.child.pid)
         if guest is not None:
-            self.lobby.leave(guest)
+            self.doors.lobby.leave(guest)
         course = self.dialling.by_pid(ended.child.pid)
         if course is None:
             return
@@ -457,8 +370,8 @@ class Supervisor:
         self._stopping_until_s = time.monotonic() + STOP_S
         self._say_log(Stop())
         self._close_doors()
-        for guest in list(self.lobby.guests):
-            self._turn_out(guest)
+        for guest in list(self.doors.lobby.guests):
+            self.doors.turn_out(guest)
 
     def _end_all(self) -> None:
         """Whoever is still there is killed and reaped: msgd leaves nobody behind."""
@@ -466,7 +379,7 @@ class Supervisor:
             os.kill(child.pid, signal.SIGKILL)
         for pid in list(self.children.by_pid):
             os.waitpid(pid, 0)
-        for name, sock in self._listeners:
+        for name, sock in self.doors.listeners:
             if name == "control" and self.unlink_socket:
                 _unlink(sock)
             sock.close()
@@ -474,7 +387,7 @@ class Supervisor:
             self.exit_code = UNEXPECTED
         journal.event("daemon.stopped", code=self.exit_code)
 
-    # --- reload, status, watchdog -----------------------------------------------------------------------
+    # --- reload -----------------------------------------------------------------------
 
     def _reload(self) -> str:
         """Apply what may change while running; returns the error when the new configuration is wrong."""
@@ -483,77 +396,24 @@ class Supervisor:
             config = self._reload_config()
         except ConfigError as error:
             journal.event("reload.refused", reason=error.message)
-            self.notifier.ready(self._status())
+            self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
             return f"{error.message} {error.hint}".strip()
         self._apply(config)
         journal.event("daemon.reloaded")
-        self.notifier.ready(self._status())
+        self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
         return ""
 
     def _apply(self, config: Config) -> None:
         self.config = config
         journal.set_level(config.log_level)
         limits = config.limits
-        lobby = self.lobby
+        lobby = self.doors.lobby
         lobby.places, lobby.per_source = limits.unauthenticated, limits.per_source
         lobby.reserved, lobby.handshake_s = limits.reserved_for_peers, limits.handshake_s
         self.dialling.limit(limits.backoff_max_s)
+        self.pulse.stall_s = limits.watchdog_stall_s
         self.node = node_with(self.node, config)
         self._say_log(Settings(config.log_level, limits.window_bytes, limits.window_batches))
-
-    def _ping_every_s(self) -> float:
-        watchdog_s = systemd.watchdog_s()
-        return min(PING_S, watchdog_s / 3) if watchdog_s else PING_S
-
-    def _ping(self, now_s: float) -> None:
-        """Feed the watchdog if the log process has answered, or is known to wait for the disk."""
-        self._ping_at_s = now_s + self._ping_every_s()
-        journal.tell_dropped()
-        since_ns = self.page.syncing_since_ns
-        stalled_s = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
-        if self._answered == self._token or 0 < stalled_s < self.config.limits.watchdog_stall_s:
-            self.notifier.watchdog()
-        else:
-            journal.event("watchdog.withheld", reason="the log process does not answer")
-        if stalled_s > STALL_TOLD_S and not self._stall_told:
-            self._stall_told = True
-            journal.event("sync.stalled", seconds=round(stalled_s, 1))
-            self.notifier.status(f"waiting for the disk since {stalled_s:.0f} s")
-        elif self._stall_told and not since_ns:
-            self._stall_told = False
-            journal.event("sync.resumed")
-        if self._answered == self._token and self._say_log(Ping(self._token + 1)):
-            self._token += 1
-
-    def _status(self) -> str:
-        connected, queued, held = self._counts
-        text = f"{connected} of {len(self.dialling.courses)} peers connected, {queued} messages queued"
-        return text + (f", {held} held" if held else "")
-
-    def _tell_status(self) -> None:
-        text = self._status()
-        if text != self._told_status and self._stopping_until_s is None:
-            self._told_status = text
-            self.notifier.status(text)
-
-
-def _accept(listener: socket.socket) -> socket.socket | None:
-    """A new connection, or None: it has gone again, or there is no descriptor for it now."""
-    try:
-        return listener.accept()[0]
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        journal.event("connection.refused", address=str(listener.getsockname()), reason=error.strerror)
-        return None
-
-
-def _address_of(sock: socket.socket) -> tuple[str, int]:
-    try:
-        name = sock.getpeername()
-    except OSError:
-        return "0.0.0.0", 0  # gone already; the first read tells
-    return name[0], name[1]
 
 
 def _unlink(sock: socket.socket) -> None:

@@ -109,6 +109,7 @@ class World:
         self.events: list[tuple[str, dict[str, object]]] = []
         self.damage: list[Damaged] = []
         self._segment_bytes = segment_bytes
+        self._readers: list[Reader] = []
         self._ids = 0
         self.store = self._start()
 
@@ -279,7 +280,9 @@ class World:
     # --- asking -----------------------------------------------------------------------------------------
 
     def reader(self) -> Reader:
-        return Reader(self.log, lambda: self.page.committed)
+        """A reader that is closed with the world."""
+        self._readers.append(Reader(self.log, lambda: self.page.committed))
+        return self._readers[-1]
 
     def indexer(self) -> Indexer:
         def event(name: str, /, **fields: object) -> None:
@@ -360,6 +363,8 @@ class World:
 
     def close(self) -> None:
         self.store.close()
+        for reader in self._readers:
+            reader.close()
 
 
 def peer_name(number: int) -> str:

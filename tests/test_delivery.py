@@ -311,6 +311,7 @@ def test_the_standing_is_what_a_list_says_and_every_start_finds_it(steps: list[t
             world.check()
         world.check_starts()
         world.store.close()
+        world.reader.close()
 
 
 def paired() -> tuple[Delivery, Peer]:
