@@ -307,7 +307,8 @@ class Control:
         history = self.history()
         for message in messages:
             known = history.message_at(history.find(message.id.hex(), 1)[0])
-            if known.body != message.body or known.headers != message.headers:
+            same = (message.body, message.headers, number)
+            if (known.body, known.headers, known.peer_number) != same:
                 raise errors.UsageError(
                     f"Id {known.id.hex()} or its key was used before, for another message.",
                     "Use a new key for a new message.",
