@@ -49,9 +49,9 @@ class Channel:
         self.wants_out = False  # the loop watches for room
         self.refused_seq = 0  # of the batch that found no room: those behind it come again behind it
 
-    def say(self, frame: Frame) -> None:
+    def say(self, frame: Frame, payload: bytes | memoryview = b"") -> None:
         """Queue a frame; it leaves now if the reader keeps up. A reader that does not read is dropped."""
-        data = self.pipe.frame(frame)
+        data = self.pipe.frame(frame, payload)
         if not self.outbound:
             try:
                 sent = self.pipe.sock.send(data, socket.MSG_DONTWAIT)
@@ -96,7 +96,7 @@ class Books:
         self.watchers: set[Channel] = set()
         self.on_reread: Callable[[], None] = lambda: None
         self._full_told = False
-        self._promises: list[tuple[Channel, Frame, Frame | None]] = []
+        self._promises: list[tuple[Channel, Frame, Frame | None, bytes | memoryview]] = []
         self._touched: list[Wake] = []  # what was added
         self._ids: list[bytes] = []  # of the messages that were added
 
@@ -150,9 +150,15 @@ class Books:
         self._touched.append(Wake(offset, kind, peer, direction, first_seq, aux))
         return offset
 
-    def promise(self, channel: Channel, frame: Frame, otherwise: Frame | None = None) -> None:
+    def promise(
+        self,
+        channel: Channel,
+        frame: Frame,
+        otherwise: Frame | None = None,
+        payload: bytes | memoryview = b"",
+    ) -> None:
         """Say this to the channel after the commit; `otherwise` if the commit is refused."""
-        self._promises.append((channel, frame, otherwise))
+        self._promises.append((channel, frame, otherwise, payload))
 
     def promise_answer(self, channel: Channel, token: int, frame: Frame) -> None:
         """Promise the answer to a request; a refused commit answers it with StorageRefused."""
@@ -193,17 +199,17 @@ class Books:
             except StorageFull:
                 self.recent.forget(ids)
                 self._reread()
-                for channel, _, otherwise in promises:
+                for channel, _, otherwise, _ in promises:
                     if otherwise is not None:
                         channel.say(otherwise)
                 return False
             except SyncFailed as error:
-                for channel, _, otherwise in promises:
+                for channel, _, otherwise, _ in promises:
                     if isinstance(otherwise, Refused):
                         channel.say(Refused(otherwise.token, "Uncertain", LOST_MESSAGE, LOST_HINT))
                 raise Fatal(str(error), LOST_HINT) from error
-        for channel, frame, _ in promises:
-            channel.say(frame)
+        for channel, frame, _, payload in promises:
+            channel.say(frame, payload)
         if touched:
             self._wake(touched)
         return True

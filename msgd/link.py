@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ class Ledger:
 
     def __init__(self, channel: socket.socket) -> None:
         self.pipe = Pipe(channel, TABLE)
-        self.unheard: deque[Frame] = deque()  # what came while we waited for an answer
+        self.unheard: list[tuple[Any, memoryview]] = []  # what came while we waited for an answer
 
     def ask(self, frame: Any) -> Frame:
         """Send a request and wait for its answer. Raises LinkEnded when the log process is gone or cuts."""
@@ -54,13 +55,13 @@ class Ledger:
             if frames is None:
                 raise LinkEnded("the log process is gone")
             answer = None
-            for heard, _ in frames:
+            for heard, payload in frames:
                 if getattr(heard, "token", None) == frame.token:
                     answer = heard
                 elif isinstance(heard, Cut):
                     raise LinkEnded(heard.reason)
                 else:
-                    self.unheard.append(heard)  # type: ignore[arg-type]
+                    self.unheard.append((heard, payload))
             if answer is not None:
                 return answer  # type: ignore[return-value]
 
@@ -290,15 +291,15 @@ class Link:
         frames = self.ledger.pipe.receive()
         if frames is None:
             raise LinkEnded("the log process is gone")
-        self.hear_frames([frame for frame, _ in frames])
+        self.hear_frames(frames)
 
-    def hear_frames(self, frames: list[Any]) -> None:
+    def hear_frames(self, frames: Iterable[tuple[Any, bytes | memoryview]]) -> None:
         """Act on what the log process says."""
         committed = None
-        for frame in frames:
+        for frame, payload in frames:
             match frame:
                 case ledger.Send():
-                    self._send_batch(frame)
+                    self._send_batch(frame, payload)
                 case ledger.Committed():
                     committed = frame
                 case ledger.Full():
@@ -310,8 +311,10 @@ class Link:
                 self.held_bytes -= len(self.uncommitted.popleft().payload)
             self.say(Receipt(committed.seq, committed.head, committed.wall_ns, committed.boot_ns))
 
-    def _send_batch(self, frame: ledger.Send) -> None:
-        payload = self.reader.batch(self.reader.record(frame.offset))
+    def _send_batch(self, frame: ledger.Send, payload: bytes | memoryview) -> None:
+        """Send a batch whose bytes came along, or lie in the log."""
+        if not payload:
+            payload = self.reader.batch(self.reader.record(frame.offset))
         self.say(Batch(frame.first_seq, frame.count, frame.head, memoryview(payload)))
 
     def _put_back(self, first_seq: int) -> None:

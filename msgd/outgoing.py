@@ -23,6 +23,7 @@ from msgd.wire.ledger import Cancel, Done, Duplicates, Refused, Send, Submit, Su
 
 RELEASE_MESSAGES = 4096
 RELEASE_BYTES = 256 << 10  # of messages in one released batch; a bigger message goes alone
+AT_HAND_BYTES = 4096  # so small a batch goes to the link worker at once, which else reads it from the log
 ENDED_PLACES = 4096  # in one record
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,7 +83,9 @@ class Outgoing:
         )
         length = books.store.end - offset
         books.delivery.sent(peer, Batch(seq, frame.count, offset, length, len(payload), head))
-        books.promise(link, Send(offset, length, seq, frame.count, head))  # first: it has the longer way
+        at_hand = payload if len(payload) <= AT_HAND_BYTES else b""
+        # before the answer to the client: it has the longer way
+        books.promise(link, Send(offset, length, seq, frame.count, head), payload=at_hand)
         wall_ns = books.clock.wall_ns()
         books.promise_answer(channel, frame.token, Submitted(frame.token, offset, seq, wall_ns))
 

@@ -154,7 +154,7 @@ class Agreement:
         self.link.ledger.pipe.send(
             ledger.Ready(self._next_seq - 1, limits.window_bytes, limits.window_batches)
         )
-        unheard, self.link.ledger.unheard = list(self.link.ledger.unheard), type(self.link.ledger.unheard)()
+        unheard, self.link.ledger.unheard = self.link.ledger.unheard, []
         self.link.hear_frames(unheard)
 
     def _head(self, direction: int, seq: int) -> bytes | None:

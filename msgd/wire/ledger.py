@@ -388,7 +388,7 @@ class Ready(Frame):
 
 
 class Send(Frame):
-    """Send this batch: the record at `offset`, `length` bytes whole."""
+    """Send this batch: the record at `offset`, `length` bytes whole. A small one's payload travels behind."""
 
     offset: int
     length: int
