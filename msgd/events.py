@@ -127,7 +127,11 @@ EVENTS = {
     "peer.unknown": Event(
         "8a67085d1dad5007af44f25d83ec991e", WARNING, "{address} is not paired with this node"
     ),
-    "epoch.opened": Event("b943da671e3d5aa688041c8b9a808fc0", WARNING, "new epoch with {peer}: {reason}"),
+    "epoch.opened": Event(
+        "b943da671e3d5aa688041c8b9a808fc0",
+        WARNING,
+        "the logs of {peer} and this node differed ({direction}): new epoch from seq {base}",
+    ),
     "message.queued": Event("b11c9c7fceff5d3dbb092341b9c46b26", DEBUG, "message {id} queued for {peer}"),
     "message.received": Event(
         "c8da0722e6dc5abd8ac35763edee7502", DEBUG, "messages {first_seq} to {last_seq} received from {peer}"

@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import string
 from pathlib import Path
 from uuid import UUID
 
@@ -58,3 +59,24 @@ def test_an_event_has_name_id_level_and_sentence_in_form(name: str) -> None:
 def test_no_two_events_share_an_id() -> None:
     """A MESSAGE_ID stands for one kind of event for good."""
     assert len({kind.message_id for kind in EVENTS.values()}) == len(EVENTS)
+
+
+def test_every_event_of_the_table_is_written_somewhere() -> None:
+    """The table tells what msgd does, not what it may do one day."""
+    text = "".join(source.read_text() for source in SOURCES if source.name != "events.py")
+    assert [name for name in EVENTS if f'"{name}"' not in text] == []
+
+
+def test_who_writes_an_event_gives_the_fields_of_its_sentence() -> None:
+    """A field that nobody gives would show as '?'. Calls that pass fields on (`**fields`) are not looked at."""
+    gaps = []
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name, given = node.args[0].value, {keyword.arg for keyword in node.keywords}
+            if called.lstrip("_") == "event" and name in EVENTS and None not in given:
+                needed = {field for _, field, _, _ in string.Formatter().parse(EVENTS[name].text) if field}
+                gaps += [f"{source.name}:{node.lineno} {name}: {field}" for field in needed - given]
+    assert gaps == []
