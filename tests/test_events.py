@@ -68,7 +68,7 @@ def test_every_event_of_the_table_is_written_somewhere() -> None:
 
 
 def test_who_writes_an_event_gives_the_fields_of_its_sentence() -> None:
-    """A field that nobody gives would show as '?'. Calls that pass fields on (`**fields`) are not looked at."""
+    """A field that nobody gives would show as "?". Calls that pass `**fields` on are not looked at."""
     gaps = []
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text())):
