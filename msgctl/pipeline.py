@@ -7,7 +7,6 @@
 - The calls are put together as text, one f-string a message: a dict for each would halve the rate.
 """
 
-import os
 import select
 import time
 from _collections_abc import Iterable, Iterator, Sequence
@@ -59,9 +58,10 @@ class Call:
         """The call that sends these bodies, and what to remember of it."""
         ids = new_ids(len(bodies))
         tail = f',"headers":{varlink.dump_text(self._headers)}}}' if self._headers else "}"
-        if type(bodies[0]) is str and len(bodies[0]) <= BATCH_BYTES:
+        texts = _texts(bodies)
+        if texts is not None:
             quote = varlink.quote  # the usual way: no call for a line but this one
-            messages = [f'{{"id":"{ids[at]}","text":{quote(body)}{tail}' for at, body in enumerate(bodies)]
+            messages = [f'{{"id":"{ids[at]}","text":{quote(text)}{tail}' for at, text in enumerate(texts)]
         else:
             messages = [f'{{"id":"{ids[at]}",{_fields(body)}{tail}' for at, body in enumerate(bodies)]
         single = len(bodies) == 1
@@ -79,6 +79,16 @@ class Call:
         rest = varlink.dump_text({name: value for name, value in given.items() if value is not None})
         method, name = ("Send", "message") if single else ("SendMany", "messages")
         return f'{{"method":"{full_name(method)}","parameters":{{"{name}":{messages},{rest[1:]}}}'
+
+
+def _texts(bodies: "Sequence[str | bytes]") -> "Sequence[str] | None":
+    """The bodies as text, all or none: a batch of 256 KiB fits into a call however it is escaped."""
+    if len(bodies[0]) > BATCH_BYTES:
+        return None
+    try:
+        return [body if isinstance(body, str) else body.decode() for body in bodies]
+    except UnicodeDecodeError:
+        return None
 
 
 def _fields(body: str | bytes) -> str:
@@ -206,7 +216,7 @@ def batches(bodies: Iterable[str | bytes]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for body in bodies:
-        raw = os.fsencode(body) if isinstance(body, str) else body
+        raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
         if batch and (len(batch) >= BATCH_MESSAGES or size + len(raw) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
