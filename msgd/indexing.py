@@ -19,6 +19,7 @@ from msgd.wire.pipe import Pipe
 
 STEP_RECORDS = 512  # of up to 256 messages: the end of msgd waits for one step
 GATHER_MS = 500  # a burst becomes one transaction
+GATHER_ROUNDS = 4  # a longer one several: ids that are not indexed take memory in the log process
 NICE = 10
 
 
@@ -46,11 +47,19 @@ def run(channel: socket.socket, config: Config, reader: Reader, page: SharedPage
             poll.poll()
             if pipe.receive() is None:
                 return 0
-            poll.poll(GATHER_MS)  # nothing comes that was not asked for but the end
+            _gather(poll, page)
     except OSError:
         return 0  # the log process is gone
     finally:
         indexer.close()
+
+
+def _gather(poll: "select.poll", page: SharedPage) -> None:
+    """Wait until a burst is over, at most GATHER_ROUNDS: who commits needs the processors now."""
+    for _ in range(GATHER_ROUNDS):
+        committed = page.committed
+        if poll.poll(GATHER_MS) or page.committed == committed:  # only the end comes unasked
+            return
 
 
 def _give_way(page: SharedPage) -> None:
