@@ -155,12 +155,14 @@ class _Lines:
             self._error = self._error or answer
             return
         state = str(answer["state"])
-        self._states[state] = self._states.get(state, 0) + len(ids)
+        for each in answer.get("states") or [state] * len(ids):
+            self._states[each] = self._states.get(each, 0) + 1
         if state != model.STORED:
             self._call.wait = model.QUEUED  # the peer is away: waiting again for every batch helps nobody
         if not self._quiet:
             try:
-                self._show(ids, answer)
+                for part, said in _by_state(ids, answer):
+                    self._show(part, said)
             except BrokenOutput:
                 self._quiet = True  # the lines are sent all the same
 
@@ -191,3 +193,17 @@ class _Lines:
             f"{exc.message}: {kept} lines were kept, of {unknown} more it is unknown",
             f"`msgctl log -r -n {unknown} --peer {self._order.peer} --direction out` shows the last ones",
         )
+
+
+def _by_state(ids: list[str], answer: Json) -> "list[tuple[list[str], Json]]":
+    """The messages of a call with an answer that is true of each: some may have ended before the others."""
+    states = answer.get("states")
+    if not states:
+        return [(ids, answer)]
+    first = answer.get("first_seq")
+    plain = {**answer, "first_seq": None} if first is None or len(set(states)) > 1 else answer
+    found = []
+    for id, state in zip(ids, states, strict=True):
+        reason = answer.get("reason") if state != model.STORED else None
+        found.append(([id], {**plain, "state": state, "reason": reason}))
+    return found

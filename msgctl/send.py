@@ -33,6 +33,8 @@ class Order:
         self.timeout_s = DEFAULT_WAIT_S if timeout is None else duration_ms(timeout) / 1000
         ttl = args.get("ttl")
         self.ttl_ms = None if ttl is None else duration_ms(ttl)
+        if self.ttl_ms == 0:
+            raise UsageError("a time to live of 0 is over at once", "leave --ttl out for no limit")
         self.key = args.get("id")
         if self.key is not None and not plain(self.key):
             raise UsageError("--id needs a key that is not empty")

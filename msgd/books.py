@@ -9,6 +9,7 @@ process ends for good (`Fatal`).
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from msgd import journal
 from msgd.delivery import Delivery
@@ -97,6 +98,7 @@ class Books:
         self.on_reread: Callable[[], None] = lambda: None
         self._full_told = False
         self._promises: list[tuple[Channel, Frame, Frame | None, bytes | memoryview]] = []
+        self._events: list[tuple[str, dict[str, Any]]] = []
         self._touched: list[Wake] = []  # what was added
         self._ids: list[bytes] = []  # of the messages that were added
 
@@ -160,6 +162,11 @@ class Books:
         """Say this to the channel after the commit; `otherwise` if the commit is refused."""
         self._promises.append((channel, frame, otherwise, payload))
 
+    def event(self, name: str, **fields: Any) -> None:
+        """Write this event after the commit, and not at all if the commit is refused."""
+        if journal.is_shown(name):
+            self._events.append((name, fields))
+
     def promise_answer(self, channel: Channel, token: int, frame: Frame) -> None:
         """Promise the answer to a request; a refused commit answers it with StorageRefused."""
         self.promise(channel, frame, refused_full(token))
@@ -193,6 +200,7 @@ class Books:
         promises, self._promises = self._promises, []
         touched, self._touched = self._touched, []
         ids, self._ids = self._ids, []
+        events, self._events = self._events, []
         if self.store.pending:
             try:
                 self.page.committed = self.store.commit()
@@ -212,6 +220,8 @@ class Books:
             channel.say(frame, payload)
         if touched:
             self._wake(touched)
+        for name, fields in events:
+            journal.event(name, **fields)
         return True
 
     def _wake(self, touched: list[Wake]) -> None:

@@ -152,6 +152,7 @@ class Control:
         self._state: State | None = None
         self._found: dict[str, PeerState] = {}  # who was looked up in the state
         self._found_in: State | None = None
+        self._looked_anew = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(channel, select.POLLIN)
@@ -276,8 +277,22 @@ class Control:
         if self._found_in is not state:
             self._found_in, self._found = state, {}
         if who not in self._found:
-            self._found[who] = lookup(state.peers, who)
+            try:
+                self._found[who] = lookup(state.peers, who)
+            except (errors.UnknownPeer, errors.NotTrusted):
+                if self._looked_anew:
+                    raise
+                return self._look_anew(who)
         return self._found[who]
+
+    def _look_anew(self, who: str) -> PeerState:
+        """It may have become a peer since we asked who is one."""
+        self._looked_anew = True
+        try:
+            self.state()
+            return self.lookup(who)
+        finally:
+            self._looked_anew = False
 
     def history(self) -> History:
         """Queries over the log as it is now."""

@@ -90,7 +90,10 @@ class Delivery:
             if first.count == 0:
                 self._drop_range(out, 0)
         if out.waiting and out.waiting[0].after >= out.waiting[0].start:
-            out.waiting[0].start = out.waiting[0].after
+            first = out.waiting[0]
+            for offset in [o for o in out.ended if first.start <= o <= first.after]:
+                del out.ended[offset]
+            first.start = first.after
         self._release(out, batch)
 
     def receipted(self, peer: Peer, seq: int, head: bytes) -> None:
@@ -198,7 +201,12 @@ class Delivery:
             self.next_peer, self.id_horizon_ms, self._global_read = head.next_peer, head.id_horizon_ms, True
             return
         for peer in decode_peers(record.payload):
-            self.peers[peer.number] = self.by_identity[peer.identity] = peer
+            known = self.peers.get(peer.number)
+            if known is None:
+                self.peers[peer.number] = self.by_identity[peer.identity] = peer
+            else:  # one that did not fit into one payload goes on
+                known.out.waiting += peer.out.waiting
+                known.out.ended.update(peer.out.ended)
 
     def _apply_out(self, record: Record) -> None:
         self.sent(self.peers[record.peer], _batch(record, len(record.payload)))

@@ -13,7 +13,6 @@ STILL_QUEUED = 5  # --wait was not reached in time; the message stays queued
 FAILED = 6  # a final state other than stored
 UNKNOWN = 7  # no such peer or message
 STORAGE = 8  # full, read-only or damaged
-DIFFER = 9  # the two logs differ
 
 # The daemon's own endings (sysexits.h): both mean that only a person may start it again.
 EX_IOERR = 74  # a write that was promised durable may be lost

@@ -25,7 +25,7 @@ from msgd.delivery import Delivery
 from msgd.errors import ConfigError
 from msgd.linking import Linking
 from msgd.log.clock import Clock
-from msgd.log.errors import Damaged, StorageFull, SyncFailed
+from msgd.log.errors import AppendFull, Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record
@@ -201,7 +201,7 @@ class Ledger:
         books = self.books
         try:
             books.store.roll(books.delivery.checkpoint(books.recent.newest_ms()))
-        except (StorageFull, OSError):
+        except (StorageFull, AppendFull, OSError):
             return  # the old segment goes on taking what it has room for
         books.page.committed = books.store.committed
         journal.event("log.rolled", segment=books.store.segment_base)

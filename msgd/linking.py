@@ -163,7 +163,9 @@ class Linking:
         arbiter = self._arbiters.get(channel.peer)
         if arbiter is not None and arbiter.gone(channel.fd):
             self.status(channel.peer).since_ns = self.books.clock.wall_ns()
-            self.on_change(self.known(self.books.delivery.peers[channel.peer]))
+            peer = self.books.delivery.peers.get(channel.peer)
+            if peer is not None:  # else it was new in an append that was refused
+                self.on_change(self.known(peer))
 
     def tell(self, channel: Channel, frame: Tell) -> None:
         """A worker's link was opened or closed. One that dies without a word is told by `gone`."""
@@ -171,8 +173,9 @@ class Linking:
         self._tell(channel, frame.name, frame.fields)
 
     def _tell(self, channel: Channel, name: str, fields: dict[str, str]) -> None:
-        peer = self.books.delivery.peers[channel.peer]
-        journal.event(name, worker=channel.pid, peer=peer.name, link_id=channel.fd, **fields)
+        peer = self.books.delivery.peers.get(channel.peer)
+        told = peer.name if peer else None
+        journal.event(name, worker=channel.pid, peer=told, link_id=channel.fd, **fields)
 
     def reread(self) -> None:
         """The standing was read back from the log: links begin anew, so that both ends agree again."""
@@ -251,7 +254,7 @@ class Linking:
         state = DirectionState(epoch, frame.base - 1, head)
         self.books.promise_answer(channel, frame.token, EpochOpened(frame.token, state))
         if frame.base > 1:
-            journal.event(
+            self.books.event(
                 "epoch.opened",
                 peer=peer.name,
                 direction=model.DIRECTIONS[frame.direction],
@@ -327,7 +330,7 @@ class Linking:
             payload=payload,
         )
         books.delivery.received(peer, last, head)
-        journal.event("message.received", peer=peer.name, first_seq=frame.first_seq, last_seq=last)
+        books.event("message.received", peer=peer.name, first_seq=frame.first_seq, last_seq=last)
         peer.seen_ns = books.clock.wall_ns()
         self._promise_receipt(channel, peer, Full(frame.first_seq))
 
@@ -347,7 +350,7 @@ class Linking:
             channel.say(Cut(f"the receipt for {frame.seq} does not match what was sent"))
             return False
         self._add_receipt(peer, frame.seq, frame.head, frame.wall_ns)
-        journal.event("receipt.received", peer=peer.name, seq=frame.seq)
+        self.books.event("receipt.received", peer=peer.name, seq=frame.seq)
         return True
 
     def _add_receipt(self, peer: Peer, seq: int, head: bytes, their_wall_ns: int) -> None:

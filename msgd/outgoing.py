@@ -64,7 +64,7 @@ class Outgoing:
         books.remember(ids)
         if journal.is_shown("message.queued"):
             for raw in ids:
-                journal.event("message.queued", id=model.id_text(raw), peer=peer.name)
+                books.event("message.queued", id=model.id_text(raw), peer=peer.name)
 
     def _send_now(
         self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer, link: Channel
@@ -129,9 +129,9 @@ class Outgoing:
         """Release one batch for each peer that may have one; whether anything was added."""
         added = False
         for number in list(self.releasable):
-            peer = self.books.delivery.peers[number]
+            peer = self.books.delivery.peers.get(number)
             link = self.links.ready(number)
-            if link is None or not peer.out.waiting or not self.links.has_window(peer):
+            if peer is None or link is None or not peer.out.waiting or not self.links.has_window(peer):
                 self.releasable.discard(number)
                 continue
             try:
@@ -222,24 +222,30 @@ class Outgoing:
         self._end(peer, "cancelled", f"by {frame.user}", [(frame.offset, frame.index)])
         books.promise_answer(channel, frame.token, Done(frame.token))
         raw = decode_ids(record.payload, record.count)[frame.index]
-        journal.event("message.cancelled", id=model.id_text(raw), peer=peer.name, reason=f"by {frame.user}")
+        books.event("message.cancelled", id=model.id_text(raw), peer=peer.name, reason=f"by {frame.user}")
 
     def cancel_all(self, peer: Peer) -> int:
-        """The peer is being removed: end what waits, and what was released without a receipt."""
-        reader = self.books.reader
+        """The peer is being removed: end what waits, and what was released without a receipt.
+
+        A record that cannot be read is told and passed over: nothing of it will ever be sent.
+        """
         waiting = [
             (header.offset, index)
-            for header, _ in self._waiting_records(peer)
-            if header.kind == Kind.HELD
+            for kept in peer.out.waiting
+            if kept.kind == Kind.HELD
+            for header in self._headers_of(kept)
+            if _waits(header, kept, peer.number)
             for index in range(header.count)
             if index not in peer.out.ended.get(header.offset, [])
         ]
-        doubt = [
-            place
-            for offset in [b.offset for b in peer.out.unreceipted]
-            + [r.start for r in peer.out.waiting if r.kind != Kind.HELD]
-            for place in _first_places(reader, offset)
-        ]
+        released = [b.offset for b in peer.out.unreceipted]
+        released += [r.start for r in peer.out.waiting if r.kind != Kind.HELD]
+        doubt = []
+        for offset in released:
+            try:
+                doubt += _first_places(self.books.reader, offset)
+            except Damaged as damage:
+                tell_damage(damage)
         for reason, places in (("peer removed", waiting), ("in doubt", doubt)):
             for at in range(0, len(places), ENDED_PLACES):
                 self._end(peer, "cancelled", reason, places[at : at + ENDED_PLACES])
@@ -254,10 +260,9 @@ class Outgoing:
                     self._expire_in(peer, waiting)
 
     def _expire_in(self, peer: Peer, waiting: Range) -> None:
-        committed = self.books.store.committed
         places: list[tuple[int, int]] = []
         next_ns = 0
-        for header in self.books.reader.headers(waiting.start, min(waiting.stop, committed)):
+        for header in self._headers_of(waiting):
             if not header.aux or not _waits(header, waiting, peer.number):
                 continue
             left_ns = header.aux - header.wall_ns - self.books.age_ns(header)
@@ -270,9 +275,14 @@ class Outgoing:
         for at in range(0, len(places), ENDED_PLACES):
             self._end(peer, "expired", "waited longer than its time to live", places[at : at + ENDED_PLACES])
         if places:
-            journal.event("messages.expired", peer=peer.name, count=len(places))
+            self.books.event("messages.expired", peer=peer.name, count=len(places))
         waiting.expires_ns = next_ns  # only now: without room for the ends they stay due
         self.books.delivery.expiries_changed()
+
+    def _headers_of(self, waiting: Range) -> Iterator[Header]:
+        """The committed headers of a range; what is damaged is told and passed over."""
+        stop = min(waiting.stop, self.books.store.committed)
+        return self.books.reader.headers(waiting.start, stop, on_damage=tell_damage)
 
     def _end(self, peer: Peer, state: str, reason: str, places: list[tuple[int, int]]) -> None:
         payload = _encode(Ended(state, reason, places))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from msgd import journal, model
+from msgd import model
 from msgd.books import Books, Channel
 from msgd.linking import Linking
 from msgd.log.record import Kind
@@ -62,7 +62,7 @@ class Peering:
         self.links.cut(number, "its address or name was changed")
         books.promise_answer(channel, frame.token, Done(frame.token, True, number))
         self.on_change(self.links.known(peer))
-        journal.event(
+        books.event(
             "peer.added",
             peer=peer.name,
             identity=identity_text(peer.identity),
@@ -81,7 +81,7 @@ class Peering:
         self._record(peer.number, PeerChange("renamed", peer.identity, frame.name, peer.address, frame.user))
         self.books.promise_answer(channel, frame.token, Done(frame.token, old != frame.name, peer.number))
         self.on_change(self.links.known(peer))
-        journal.event("peer.renamed", peer=frame.name, old=old, user=frame.user)
+        self.books.event("peer.renamed", peer=frame.name, old=old, user=frame.user)
         return None
 
     def _remove(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:
@@ -92,7 +92,7 @@ class Peering:
         self.links.cut(peer.number, "the peer was removed")
         self.books.promise_answer(channel, frame.token, Done(frame.token, True, cancelled))
         self.on_change(self.links.known(peer))
-        journal.event("peer.removed", peer=peer.name, user=frame.user, cancelled=cancelled)
+        self.books.event("peer.removed", peer=peer.name, user=frame.user, cancelled=cancelled)
         return None
 
     def _record(self, number: int, change: PeerChange) -> Peer:

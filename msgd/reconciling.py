@@ -126,6 +126,8 @@ class Agreement:
         for header in reader.headers(None):
             if header.peer != self.link.peer or header.kind not in (Kind.OUT, Kind.RELEASED):
                 continue
+            if header.first_seq >= stop:
+                return
             if first <= header.first_seq < stop:
                 payload = memoryview(reader.batch(header))
                 yield Batch(header.first_seq, header.count, header.head, payload)

@@ -6,6 +6,8 @@ Its size is bounded per peer: by the window for what is unreceipted, by one `Ran
 1 MiB for what waits.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 ZERO_EPOCH = bytes(16)
@@ -136,7 +138,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _global = msgspec.msgpack.Decoder(Global).decode
 _peers = msgspec.msgpack.Decoder(list[Peer]).decode
 
-CHECKPOINT_BYTES = 512 << 10  # a payload is closed at this size; one peer's largest is ~130 KiB
+CHECKPOINT_BYTES = 512 << 10  # a payload is closed at this size
+PART_RANGES = 4096  # of one peer in one payload, about 180 KiB
+PART_ENDED = 16_384  # the same, about 250 KiB where each is a record of its own
 
 
 def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
@@ -144,8 +148,8 @@ def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
     payloads = [_encode(head)]
     group: list[bytes] = []
     size = 0
-    for peer in peers:
-        raw = _encode(peer)
+    for part in (part for peer in peers for part in _parts(peer)):
+        raw = _encode(part)
         if group and size + len(raw) > CHECKPOINT_BYTES:
             payloads.append(_list(group))
             group, size = [], 0
@@ -154,6 +158,31 @@ def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
     if group:
         payloads.append(_list(group))
     return payloads
+
+
+def _parts(peer: Peer) -> Iterator[Peer]:
+    """The peer itself, without what does not fit into one payload; then the rest, under the same number."""
+    out = peer.out
+    if len(out.waiting) <= PART_RANGES and sum(map(len, out.ended.values())) <= PART_ENDED:
+        yield peer
+        return
+    bare = msgspec.structs.replace(out, waiting=[], ended={})
+    yield msgspec.structs.replace(peer, out=bare)
+    for at in range(0, len(out.waiting), PART_RANGES):
+        yield _rest(peer, Outward(waiting=out.waiting[at : at + PART_RANGES]))
+    part: dict[int, list[int]] = {}
+    count = 0
+    for offset, places in out.ended.items():
+        part[offset] = places
+        count += len(places)
+        if count >= PART_ENDED:
+            yield _rest(peer, Outward(ended=part))
+            part, count = {}, 0
+    yield _rest(peer, Outward(ended=part))
+
+
+def _rest(peer: Peer, out: Outward) -> Peer:
+    return Peer(peer.number, peer.identity, peer.name, out=out)
 
 
 def decode_global(payload: bytes | memoryview) -> Global:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_PENDING = 64  # calls under way; more wait in the socket
 MAX_MANY = 256
+MAX_TIME_MS = 100 * 365 * 86_400_000  # a hundred years: every sum with a clock still fits into 64 bits
 DEFAULT_TIMEOUT_MS = 3_600_000
 SENDABLE = {name: code for code, name in enumerate(model.MESSAGE_KINDS) if name != "control"}
 
@@ -50,23 +51,24 @@ class SendCall(msgspec.Struct):
     peer: str
     message: Outgoing | None = None
     messages: list[Outgoing] | None = None
-    ttl_ms: int | None = None
+    ttl_ms: Annotated[int, msgspec.Meta(ge=1, le=MAX_TIME_MS)] | None = None
     key: str | None = None
     wait: str | None = None
-    timeout_ms: int | None = None
+    timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)] | None = None
 
 
 class Pending:
     """One call under way."""
 
     __slots__ = (
+        "asked",
         "began_s",
         "call",
         "count",
         "deadline_s",
         "done",
         "duplicate",
-        "ended",
+        "ends",
         "first_seq",
         "ids",
         "last_seq",
@@ -88,7 +90,8 @@ class Pending:
     def __init__(self, call: SendCall, peer: PeerState, ids: list[bytes], payload: bytes, more: bool) -> None:
         self.call = call
         self.peer = peer
-        self.ids = ids
+        self.ids = ids  # in the order of the record
+        self.asked = ids  # of the whole call
         self.payload = payload
         self.count = len(ids)
         self.more = more
@@ -101,7 +104,7 @@ class Pending:
         self.first_seq = 0
         self.last_seq = 0
         self.numbered = 0  # how many have their seqs
-        self.ended = 0
+        self.ends: dict[bytes, str] = {}  # those that ended otherwise than by a receipt: their state
         self.queued_ns = self.stored_ns = self.receipt_ns = 0
         self.duplicate = False
         self.done = False
@@ -169,6 +172,8 @@ class Submitting:
         built = []
         for m in given:
             text = m.text
+            if text is not None and m.data is not None:
+                raise UsageError("A message has both text and data, expected one of them.")
             body = _base64(m.data or "") if text is None else text.encode("utf-8", "surrogatepass")
             raw = keyed or (_new_id(sent_ns) if m.id is None else _parse_id(m.id))
             built.append(Message(raw, _kind(m.kind), sent_ns, user, m.headers or {}, body))
@@ -302,7 +307,7 @@ class Submitting:
         seq, their_ns, offset = self._receipts.get(pending.peer.number, (0, 0, 0))
         if (
             pending.numbered
-            and pending.numbered + pending.ended >= pending.count
+            and pending.numbered + len(pending.ends) >= pending.count
             and pending.last_seq <= seq
             and offset > pending.offset
         ):
@@ -328,14 +333,17 @@ class Submitting:
         if not waiting:
             return
         state, reason, places = _ended(self.control.place.reader.record(wake.offset).payload)
-        for offset, _ in places:
+        for offset, index in places:
             pending = waiting.get(offset)
-            if pending is None:
+            if pending is None or pending.done:
                 continue
-            pending.ended += 1
-            if pending.ended == pending.count:
-                pending.state, pending.reason = state, reason
+            pending.ends[pending.ids[index]] = state
+            pending.reason = reason
+            if len(pending.ends) == pending.count:
+                pending.state = state
                 self._finish(pending)
+            else:
+                self._check_receipt(pending)
 
     # --- replies ----------------------------------------------------------------------------------------
 
@@ -380,11 +388,14 @@ class Submitting:
             "next_try_s": next_try_s,
         }
         if pending.call.messages is not None:
-            made = [model.id_text(i) for i in pending.ids] if not pending.call.messages[0].id else None
+            states = [pending.ends.get(i, pending.state) for i in pending.asked] if pending.ends else None
+            if states is not None:
+                common["state"] = next(iter(pending.ends.values()))  # the least that was reached
             return {
-                "count": len(pending.call.messages),
+                "count": len(pending.asked),
                 "first_seq": pending.first_seq or None,
-                "ids": made,
+                "ids": [model.id_text(i) for i in pending.asked] if _has_gaps(pending.call) else None,
+                "states": states,
                 **common,
             }
         return {
@@ -398,6 +409,11 @@ class Submitting:
                 **common,
             }
         }
+
+
+def _has_gaps(call: SendCall) -> bool:
+    """Whether the daemon has made ids for some of the messages."""
+    return any(m.id is None for m in call.messages or ())
 
 
 def _new_id(now_ns: int) -> bytes:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from msgctl.client import new_id
+from msgd.errors import UnknownPeer, UsageError
 from msgd.model import MAX_MESSAGE_BYTES
+from msgd.trust.identity import identity_text
+from msgd.wire import varlink
 from msgd.wire.codec import Message, encode
 from tests.nodes import Node, Nodes, is_connected, wait_for
 from tests.speaker import Speaker, speakers_until
@@ -472,3 +475,65 @@ def test_a_receiver_restored_from_far_back_gets_everything_again_within_bounds(n
     assert peak <= 64 << 10, f"{peak} KiB at its peak"
     reasons = [e["reason"] for e in b.events() if e["event"] == "link.closed"]
     assert not any("protocol" in reason for reason in reasons), reasons
+
+
+# --- found by reading and by breaking -----------------------------------------------------------------------
+
+
+def test_of_many_lines_each_is_told_as_it_ended(nodes: Nodes) -> None:
+    """One is cancelled while the others wait: it is never called stored, and the command says so."""
+    a, b = away(nodes)
+    with a.client() as client:
+        ids = [new_id() for _ in range(3)]
+        messages = [{"id": id, "text": text} for id, text in zip(ids, ("la", "lb", "lc"), strict=True)]
+        more = {"peer": "b", "messages": messages, "wait": "stored", "timeout_ms": 60_000}
+        client._write(varlink.call("org.msgd.Control.SendMany", more))
+        wait_for(lambda: len(a.query("queue")) == 3, 10, "three messages to wait")
+        assert a.ctl("cancel", ids[1]).returncode == 0
+        b.start()
+        answer = client._answer(None).parameters
+    assert ["stored", "cancelled", "stored"] == answer["states"]
+    assert "cancelled" == answer["state"]
+    assert ["la", "lc"] == texts(b)
+
+
+@pytest.mark.parametrize(
+    "times", [{"ttl_ms": 0}, {"ttl_ms": -5}, {"ttl_ms": 1 << 62}, {"timeout_ms": 1 << 62}]
+)
+def test_times_out_of_range_are_refused_at_the_door(nodes: Nodes, times: dict[str, int]) -> None:
+    """They cost an error, not the log process, and nothing is kept."""
+    a, _ = away(nodes)
+    log = a.pids()["log"]
+    with a.client() as client, pytest.raises(UsageError):
+        client.call("Send", peer="b", message={"text": "x"}, **times)
+    assert [] == a.query("log")
+    assert log == a.pids()["log"]
+
+
+def test_a_connection_learns_of_a_peer_that_was_added_since(nodes: Nodes) -> None:
+    """A long-lived client is not told for ever that the peer is unknown."""
+    a, b = nodes.start("a"), nodes.start("b")
+    with a.client() as client:
+        with pytest.raises(UnknownPeer):
+            client.send("b", "too early")
+        a.trust(b)
+        assert "queued" == client.send("b", "now")["state"]
+
+
+def test_damage_in_what_expires_costs_one_message_not_the_node(nodes: Nodes) -> None:
+    """The log process stays, other messages expire and flow, and the peer can be removed."""
+    a, _ = nodes.pair()
+    key = identity_text(bytes(range(32)))
+    assert a.ctl("peer", "add", "ghost", "127.99.255.254", "--key", key).returncode == 0
+    (lost,) = a.query("send", "--wait=queued", "--ttl", "8", "ghost", "damaged by and by " * 10)
+    a.restart()
+    (segment,) = [s for s in (a.state / "log").glob("*.log") if b"damaged by and by" in s.read_bytes()]
+    with segment.open("r+b") as file:
+        file.seek(segment.read_bytes().index(b"damaged by and by") - 60)
+        file.write(b"\xff" * 12)
+    log = a.pids()["log"]
+    wait_for(lambda: "log.damage_found" in [e["event"] for e in a.events()], 20, "the damage to be told")
+    assert a.ctl("send", "b", "--wait=stored", "goes on").returncode == 0
+    assert a.ctl("peer", "rm", "ghost").returncode == 0
+    assert log == a.pids()["log"]
+    assert lost["id"]

@@ -20,6 +20,7 @@ from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, Record, encode_ranges
 from msgd.log.store import Store
+from msgd.model import MAX_APPEND_BYTES
 from msgd.peer.heads import chain, epoch_head
 from msgd.standing import RANGE_MESSAGES, Batch, Ended, EpochChange, Peer, PeerChange
 from tests.log_book import TestClock
@@ -362,3 +363,31 @@ def test_the_earliest_expiry_of_all_that_waits_is_the_next() -> None:
     for offset, expires_ns in ((0, 0), (200, 50), (400, 30), (600, 40), (800, 0)):
         delivery.held(peer, offset, offset + 200, 1, 50, expires_ns)
     assert 30 == delivery.next_expiry_ns()
+
+
+def test_what_ended_while_it_waited_is_forgotten_once_it_is_passed() -> None:
+    """Batches smaller than a range pass by records that ended whole: nothing of them stays behind."""
+    delivery, peer = paired()
+    for n in range(100):
+        delivery.held(peer, n * 200, n * 200 + 200, 1, 50, 0)
+    delivery.ended(peer, [(40 * 200, 0)])
+    live = [n for n in range(100) if n != 40]
+    for seq, part in ((1, live[:60]), (61, live[60:])):
+        batch = Batch(seq, len(part), 100_000 + seq, 100, 50, bytes(32))
+        delivery.released(peer, batch, [n * 200 for n in part])
+    assert [] == peer.out.waiting
+    assert {} == peer.out.ended
+
+
+def test_a_checkpoint_of_a_peer_with_very_much_that_waits_is_cut_into_parts() -> None:
+    """No payload outgrows an append, and together they give the same standing."""
+    delivery, peer = paired()
+    for n in range(200_000):
+        delivery.held(peer, n * 200, n * 200 + 200, 1, 50, 0)
+    delivery.ended(peer, [(n * 200, 0) for n in range(0, 200_000, 2)])
+    payloads = delivery.checkpoint(0)
+    assert max(map(len, payloads)) < MAX_APPEND_BYTES // 2
+    started = Delivery()
+    for payload in payloads:
+        started.apply(checkpoint_record(payload))
+    assert state_of(delivery) == state_of(started)
