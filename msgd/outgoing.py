@@ -25,6 +25,7 @@ RELEASE_MESSAGES = 4096
 RELEASE_BYTES = 256 << 10  # of messages in one released batch; a bigger message goes alone
 AT_HAND_BYTES = 4096  # so small a batch goes to the link worker at once, which else reads it from the log
 ENDED_PLACES = 4096  # in one record
+PLACE_BYTES = 16  # of one of them, and its share of the record, at most
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -246,6 +247,8 @@ class Outgoing:
                 doubt += _first_places(self.books.reader, offset)
             except Damaged as damage:
                 tell_damage(damage)
+        # all of it or nothing: half a removal would call messages cancelled that still go out
+        self.books.room((len(waiting) + len(doubt)) * PLACE_BYTES, essential=True)
         for reason, places in (("peer removed", waiting), ("in doubt", doubt)):
             for at in range(0, len(places), ENDED_PLACES):
                 self._end(peer, "cancelled", reason, places[at : at + ENDED_PLACES])

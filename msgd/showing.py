@@ -60,7 +60,7 @@ def receipt(row: Row) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "seq": row.seq,
-        "stored_at_ns": row.stored_at_ns if row.state == model.STORED else None,
+        "stored_at_ns": row.stored_at_ns,
         "receipt_at_ns": row.receipt_at_ns or None,
         "queued_at_ns": row.stored_at_ns,
         "elapsed_ms": 0.0,

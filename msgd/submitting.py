@@ -83,7 +83,6 @@ class Pending:
         "receipt_ns",
         "reply",
         "state",
-        "stored_ns",
         "tries",
     )
 
@@ -105,7 +104,7 @@ class Pending:
         self.last_seq = 0
         self.numbered = 0  # how many have their seqs
         self.ends: dict[bytes, str] = {}  # those that ended otherwise than by a receipt: their state
-        self.queued_ns = self.stored_ns = self.receipt_ns = 0
+        self.queued_ns = self.receipt_ns = 0
         self.duplicate = False
         self.done = False
         self.oneway = False  # nobody wants the reply
@@ -311,7 +310,7 @@ class Submitting:
             and pending.last_seq <= seq
             and offset > pending.offset
         ):
-            pending.state, pending.receipt_ns, pending.stored_ns = model.STORED, their_ns, time.time_ns()
+            pending.state, pending.receipt_ns = model.STORED, their_ns
             self._finish(pending)
 
     def _released(self, wake: Wake) -> None:
@@ -383,7 +382,7 @@ class Submitting:
         common = {
             "state": pending.state,
             "reason": reason,
-            "stored_at_ns": pending.stored_ns or None,
+            "stored_at_ns": pending.queued_ns or None,
             "receipt_at_ns": pending.receipt_ns or None,
             "next_try_s": next_try_s,
         }
