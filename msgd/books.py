@@ -46,12 +46,15 @@ class Channel:
         self.is_told = False  # of a link: the journal knows that it is open
         self.watching: set[int] = set()  # peers' numbers; 0: whatever is committed next
         self.outbound = bytearray()
-        self.broken = False  # gone, or too far behind
+        self.broken = False  # too far behind
+        self.is_deaf = False  # its end is closed; what it said before is still to be read, then comes EOF
         self.wants_out = False  # the loop watches for room
         self.refused_seq = 0  # of the batch that found no room: those behind it come again behind it
 
     def say(self, frame: Frame, payload: bytes | memoryview = b"") -> None:
         """Queue a frame; it leaves now if the reader keeps up. A reader that does not read is dropped."""
+        if self.is_deaf:
+            return
         data = self.pipe.frame(frame, payload)
         if not self.outbound:
             try:
@@ -59,13 +62,13 @@ class Channel:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                sent = 0
-                self.broken = True
+                self.is_deaf = True
+                return
             if sent == len(data):
                 return
             data = data[sent:]
         self.outbound += data
-        self.broken = self.broken or len(self.outbound) > OUTBOUND_BYTES
+        self.broken = len(self.outbound) > OUTBOUND_BYTES
         self._care.add(self)
 
     def flush(self) -> None:
@@ -76,8 +79,8 @@ class Channel:
         except BlockingIOError:
             return
         except OSError:
-            self.broken = True
-            return
+            self.is_deaf = True
+            sent = len(self.outbound)
         del self.outbound[:sent]
 
 

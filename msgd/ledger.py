@@ -136,8 +136,7 @@ class Ledger:
         if self.channels.get(channel.fd) is not channel:
             return
         if channel.broken:
-            if channel.outbound:
-                journal.event("reader.dropped", title=f"{channel.kind} process {channel.pid}")
+            journal.event("reader.dropped", title=f"{channel.kind} process {channel.pid}")
             self._lost(channel)
         elif bool(channel.outbound) != channel.wants_out:
             channel.wants_out = not channel.wants_out
