@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import structlog
-from logging_journald import JournaldTransport  # type: ignore[import-untyped]
+from logging_journald import JournaldTransport  # type: ignore[import-untyped]  # it ships no marker
 
 from msgd.events import DEBUG, ERROR, EVENTS, INFO, WARNING
 

@@ -63,7 +63,7 @@ class Ledger:
                 else:
                     self.unheard.append((heard, payload))
             if answer is not None:
-                return answer  # type: ignore[return-value]
+                return answer  # type: ignore[return-value]  # a pipe hands out only frames
 
 
 def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket, reader: Reader) -> int:

@@ -102,7 +102,7 @@ class Record(NamedTuple):
     length: int
     begin: int
     peer: int
-    count: int  # type: ignore[assignment]
+    count: int  # type: ignore[assignment]  # as above
     first_seq: int
     aux: int
     head: bytes
