@@ -96,7 +96,10 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
         ("nmae = 1", "unknown key nmae; did you mean name?"),
         (
             "colour = 1",
-            "unknown key colour; known here: limits, listen, log_level, name, peer, socket, state",
+            (
+                "unknown key colour; known here: "
+                "access, limits, listen, log_level, name, pairing, peer, socket, state"
+            ),
         ),
         ("[limits]\nwindow_byte = 1", "unknown key limits.window_byte; did you mean limits.window_bytes?"),
         ('[peer.b]\naddres = "x"', "unknown key peer.b.addres; did you mean peer.b.address?"),
