@@ -1,4 +1,4 @@
-"""The verbs that change something at once: `cancel`, `retry`, `reload`, `peer add|rm|rename`."""
+"""The verbs that change something at once: `cancel retry reload`, `peer add|rm|rename|block`, `identity`."""
 
 from msgctl import receipts
 from msgctl.client import Client
@@ -34,7 +34,10 @@ def peer_add(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Pair with a known identity."""
     key = args.get("key")
     if key is None:
-        raise UsageError("peer add needs --key IDENTITY", "`msgctl status` there shows its identity")
+        raise UsageError(
+            "peer add needs --key IDENTITY",
+            "`msgctl identity` there shows it; to get to know each other otherwise: `msgctl pair invite`",
+        )
     address = args.word(1)
     answer = client.call(
         "PeerAdd",
@@ -60,6 +63,37 @@ def peer_rename(args: Args, screen: Screen, client: Client, form: str) -> int:
     old, new = plain(args.words[0]), plain(args.words[1])
     peer = client.call("PeerRename", peer=old, name=new)["peer"]
     return _say(screen, form, peer, f"{field(old)} is called {field(peer['name'])} now")
+
+
+def peer_block(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Take nothing from a peer and give it nothing."""
+    name = plain(args.words[0])
+    answer = client.call("PeerBlock", peer=name)
+    count = answer["cancelled"]
+    text = f"{field(name)} is blocked" + (f"; {count} messages to it are cancelled" if count else "")
+    return _say(screen, form, answer, text)
+
+
+def peer_unblock(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """End a block."""
+    name = plain(args.words[0])
+    answer = client.call("PeerUnblock", peer=name)
+    text = "is not blocked any more" if answer["changed"] else "was not blocked"
+    return _say(screen, form, answer, f"{field(name)} {text}")
+
+
+def identity_show(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """Who this node is."""
+    answer = client.call("Identity")
+    former = "".join(f"\nformerly {each}" for each in answer["former_identities"])
+    return _say(screen, form, answer, answer["identity"] + former)
+
+
+def identity_rotate(args: Args, screen: Screen, client: Client, form: str) -> int:
+    """A new key, signed by the old one."""
+    answer = client.call("IdentityRotate")
+    text = f"{answer['identity']}\nPeers take it by themselves; open invitations and requests have ended."
+    return _say(screen, form, answer, text)
 
 
 def _say(screen: Screen, form: str, value: Json, text: str) -> int:
