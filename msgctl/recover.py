@@ -2,7 +2,7 @@
 
 from msgctl.client import Client
 from msgctl.grammar import Args
-from msgctl.output import Screen, field, span
+from msgctl.output import Screen, counted, field, span
 from msgctl.send import plain
 from msgctl.working import work
 from msgd.errors import UsageError
@@ -14,11 +14,7 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
     peer = args.get("from")
     if peer is None:
         raise UsageError("recover needs --from PEER", "`msgctl peer ls` lists the peers")
-    for result in work(screen, client, form, "Recover", {"peer": plain(peer)}):
-        if form == "json":
-            screen.json(result)
-        else:
-            screen.write(_line(result) + "\n")
+    work(screen, client, form, _line, "Recover", {"peer": plain(peer)})
     return 0
 
 
@@ -27,5 +23,5 @@ def _line(result: Json) -> str:
     more = f"; {result['waiting']} more come by the link" if result["waiting"] else ""
     if not result["sent"] and not result["received"]:
         return f"nothing is missing here that {name} holds{more}"
-    got = f"{result['sent']} messages sent to it, {result['received']} received from it"
+    got = f"{counted(result['sent'], 'message')} sent to it, {result['received']} received from it"
     return f"recovered from {name} in {span(result['seconds'])}: {got}{more}"

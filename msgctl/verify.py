@@ -2,7 +2,7 @@
 
 from msgctl.client import Client
 from msgctl.grammar import Args
-from msgctl.output import Screen, field, span
+from msgctl.output import Screen, counted, field, span
 from msgctl.send import plain
 from msgctl.working import work
 from msgd.wire.varlink import Json
@@ -12,22 +12,18 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Ends with the daemon's error where something is damaged (8) or differs (9)."""
     peer = args.word(0)
     named: Json = {} if peer is None else {"peer": plain(peer)}
-    for result in work(screen, client, form, "Verify", named):
-        if form == "json":
-            screen.json(result)
-        else:
-            screen.write(_line(result) + "\n")
+    work(screen, client, form, _line, "Verify", named)
     return 0
 
 
 def _line(result: Json) -> str:
     took = span(result["seconds"])
     if result.get("peer") is None:
-        what = f"{result['records']} records with {result['messages']} messages"
-        size = f"{result['bytes'] / 1e6:.1f} MB in {result['segments']} segments"
+        what = f"{counted(result['records'], 'record')} with {counted(result['messages'], 'message')}"
+        size = f"{result['bytes'] / 1e6:.1f} MB in {counted(result['segments'], 'segment')}"
         sound = "sound" if result["state"] == "sound" else "damaged"
         return f"the log is {sound}: {what}, {size}, read in {took}"
-    both = f"{result['sent']} messages sent and {result['received']} received"
+    both = f"{counted(result['sent'], 'message')} sent and {result['received']} received"
     name = field(result["peer"])
     if result["state"] == "same":
         return f"both logs hold the same: {both} are on {name} as they are here, compared in {took}"

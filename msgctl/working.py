@@ -2,17 +2,25 @@
 
 import os
 import sys
-from _collections_abc import Iterator
+from _collections_abc import Callable
 
 from msgctl.client import Client
 from msgctl.output import Screen, complain, field
 from msgd.wire.varlink import Json
 
 
-def work(screen: Screen, client: Client, form: str, method: str, parameters: Json) -> Iterator[Json]:
-    """Call a method that streams; print what it finds, and hand out its result.
+def work(
+    screen: Screen,
+    client: Client,
+    form: str,
+    line_of: Callable[[Json], str],
+    method: str,
+    parameters: Json,
+) -> None:
+    """Call a method that streams; print what it finds, then its result.
 
-    Findings are lines, in JSON objects with `finding`. Raises what the daemon ends with.
+    Both are lines, the result as `line_of` has it; in JSON objects, a finding's with `finding`. Raises what
+    the daemon ends with.
     """
     line = _Line(sys.stderr.isatty() and form != "json")
     try:
@@ -24,7 +32,7 @@ def work(screen: Screen, client: Client, form: str, method: str, parameters: Jso
             if told.get("finding"):
                 _find(screen, form, told["finding"])
             if told.get("result"):
-                yield told["result"]
+                _end(screen, form, line_of, told["result"])
     finally:
         line.clear()
 
@@ -34,6 +42,13 @@ def _find(screen: Screen, form: str, finding: Json) -> None:
         screen.json({"finding": finding})
     else:
         screen.write(f"{finding['kind']}: {field(finding['text'])}\n")
+
+
+def _end(screen: Screen, form: str, line_of: Callable[[Json], str], result: Json) -> None:
+    if form == "json":
+        screen.json(result)
+    else:
+        screen.write(line_of(result) + "\n")
 
 
 def _progress(progress: Json) -> str:

@@ -3,7 +3,13 @@
 Windows first (`peer.service`), then, where two differ, their batches, then the messages of the first batch
 that differs. Traffic goes on meanwhile, so for each direction the order of looking matters: what the sender
 knows to be receipted is asked before the receiver's log is read, and the sender's log is read after it. So
-whatever the receiver must hold is seen there, and whatever it holds is known to the sender.
+whatever the receiver must hold is seen there, and whatever it holds is known to the sender. A peer reads its
+log with every question; this node's is read before the question about what is received here, and once the
+answer has begun about what is sent from here.
+
+The peer may lie, and talk without end. What it says of windows, batches and messages must go on upwards and
+stay within what was asked, else it is not taken; so an answer comes to an end, and nothing of it is gathered
+but one window's batches.
 
 What is missing on one side is no difference where the reason is known: it is not receipted yet; its number
 was given up when a new epoch began; or one side has lost it, as an epoch or its shorter log tells.
@@ -18,12 +24,14 @@ import msgspec
 from msgd import spans
 from msgd.log.errors import Damaged
 from msgd.model import IN, OUT
+from msgd.peer.errors import RemoteProtocolError
 from msgd.peer.frames import other
 from msgd.peer.service import (
     BATCHES_OF,
     MARKS_OF,
     MESSAGES_OF,
     OUTLINE,
+    PLACES,
     WINDOW,
     Ask,
     Batches,
@@ -42,6 +50,7 @@ from msgd.talking import Talk, TalkEnded
 from msgd.tracks import Pair, Track, digests
 
 SUSPECTS = 256  # windows that are looked into before the rest is compared
+BROKEN_PLACES = 1000  # of the peer's log that are told
 HERE, THERE = "here", "there"
 
 OnProgress = Callable[[int, int], None]
@@ -71,18 +80,19 @@ class ServiceFailed(Exception):
 
 
 class Questions:
-    """Questions to the peer, and what of its log is damaged."""
+    """Questions to the peer, and what of its log is damaged. `check_client` raises once nobody waits."""
 
-    def __init__(self, talk: Talk, on_progress: OnProgress) -> None:
+    def __init__(self, talk: Talk, on_progress: OnProgress, check_client: Callable[[], None]) -> None:
         self.broken: list[Broken] = []
         self._talk = talk
         self._on_progress = on_progress
+        self._check_client = check_client
         self._number = 0
 
     def ask(self, what: str, direction: int, first: int = 0, last: int = 0) -> Iterator[Frame]:
         """Ask about a direction as this node calls it; what comes before the end, but signs of life.
 
-        Raises ServiceFailed, TalkEnded, RemoteProtocolError.
+        Raises ServiceFailed, TalkEnded, RemoteProtocolError, and as `check_client`.
         """
         self._number += 1
         self._talk.say(Ask(self._number, what, other(direction), first, last))
@@ -90,10 +100,11 @@ class Questions:
             frame = self._talk.hear()
             if frame is None:
                 raise TalkEnded("it closed the connection")
+            self._check_client()
             if isinstance(frame, Progress):
                 self._on_progress(direction, frame.seq)
             elif isinstance(frame, Broken):
-                self.broken.append(frame)
+                self._note(frame)
             elif not isinstance(frame, End):
                 yield frame
             elif frame.number == self._number:
@@ -103,10 +114,17 @@ class Questions:
 
     def outline(self, direction: int) -> Outline:
         """What the peer holds of a direction."""
-        found = [frame for frame in self.ask(OUTLINE, direction) if isinstance(frame, Outline)]
-        if not found:
+        found = None
+        for frame in self.ask(OUTLINE, direction):
+            if isinstance(frame, Outline):
+                found = frame
+        if found is None:
             raise ServiceFailed("it did not say what it holds")
-        return found[0]
+        return found
+
+    def _note(self, broken: Broken) -> None:
+        if len(self.broken) < BROKEN_PLACES and broken not in self.broken:
+            self.broken.append(broken)
 
 
 class Comparing:
@@ -150,7 +168,8 @@ class Comparing:
         """The first windows from seq `first` on that are not the same, and not all missing for one reason."""
         found: list[int] = []
         theirs = self._their_marks(sides.direction, first)
-        theirs = joined([next(theirs, None)], theirs)  # its log is read as of now
+        if sides.direction == OUT:
+            theirs = joined([next(theirs, None)], theirs)  # its log is read as of now
         self.pair.advance()
         ours = self.pair.marks(sides.direction, first, lambda seq: self._on_progress(sides.direction, seq))
         for our, their in _matched(ours, (mark for mark in theirs if mark is not None)):
@@ -169,22 +188,27 @@ class Comparing:
         return found
 
     def _their_marks(self, direction: int, first: int) -> Iterator[Mark | None]:
+        window = first // WINDOW
         for frame in self.questions.ask(MARKS_OF, direction, first):
             if isinstance(frame, Marks):
                 yield None
-                yield from frame.marks
+                for mark in frame.marks:
+                    if not window <= mark.window == mark.first // WINDOW or mark.last < mark.first:
+                        raise RemoteProtocolError(f"window {mark.window}, expected {window} or a later one")
+                    window = mark.window + 1
+                    yield mark
 
     # --- batches ----------------------------------------------------------------------------------------
 
     def _look_into(self, sides: "_Sides", window: int) -> bool:
         """Whether a difference was found among the batches of a window."""
         direction, first = sides.direction, window * WINDOW
-        last = first + WINDOW - 1
-        ours = {entry.first: entry for entry in self.pair.entries(direction, first, last)}
-        theirs: dict[int, Entry] = {}
-        for frame in self.questions.ask(BATCHES_OF, direction, first, last):
-            if isinstance(frame, Batches):
-                theirs.update((entry.first, entry) for entry in frame.entries)
+        if direction == OUT:
+            theirs = self._their_batches(direction, first)
+            self.pair.advance()
+        ours = {entry.first: entry for entry in self.pair.entries(direction, first, first + WINDOW - 1)}
+        if direction == IN:
+            theirs = self._their_batches(direction, first)
         for seq in sorted(ours.keys() | theirs.keys()):
             our, their = ours.get(seq), theirs.get(seq)
             if our == their or (our and their and not (our.digest and their.digest)):
@@ -203,11 +227,25 @@ class Comparing:
                 return True
         return False
 
+    def _their_batches(self, direction: int, first: int) -> dict[int, Entry]:
+        """Those of the window that begins with seq `first`, by their first seqs."""
+        found: dict[int, Entry] = {}
+        seq, last = first, first + WINDOW - 1
+        for frame in self.questions.ask(BATCHES_OF, direction, first, last):
+            for entry in frame.entries if isinstance(frame, Batches) else ():
+                if not seq <= entry.first <= last:
+                    raise RemoteProtocolError(f"batch {entry.first} where {seq} to {last} belong")
+                found[entry.first] = entry
+                seq = entry.first + 1
+        return found
+
     def _explained(self, sides: "_Sides", first: int, last: int, missing: str) -> bool:
         """Whether it is known why these are missing on one side; then it is remembered."""
         why = sides.why_missing(first, last, missing)
         if why and why != "void":
-            spans.add(self.known.setdefault((sides.direction, missing, why), []), first, last)
+            known = self.known.setdefault((sides.direction, missing, why), [])
+            if len(known) < PLACES:
+                spans.add(known, first, last)
         return bool(why)
 
     # --- messages ---------------------------------------------------------------------------------------
@@ -216,7 +254,7 @@ class Comparing:
         """Two batches are not the same, or one is not there: name the first message."""
         first = our.first if our else their.first if their else 0
         ours = self._our_messages(direction, first) if our else []
-        theirs = self._their_messages(direction, first) if their else []
+        theirs = self._their_messages(direction, first, len(ours) + 1) if their else []
         place = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
         why = "the messages are not the same"
         if not ours or not theirs:
@@ -238,9 +276,12 @@ class Comparing:
         except (Damaged, msgspec.MsgspecError):
             return []
 
-    def _their_messages(self, direction: int, first: int) -> list[tuple[bytes, bytes]]:
-        frames = self.questions.ask(MESSAGES_OF, direction, first, first)
-        return [entry for frame in frames if isinstance(frame, Messages) for entry in frame.entries]
+    def _their_messages(self, direction: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        for frame in self.questions.ask(MESSAGES_OF, direction, first, first):
+            if isinstance(frame, Messages):
+                found += frame.entries[: most - len(found)]
+        return found
 
 
 class _Sides:

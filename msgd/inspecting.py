@@ -10,7 +10,7 @@ import msgspec
 
 from msgd import journal, model, spans
 from msgd.comparing import THERE, Comparing, Difference, Known, Questions
-from msgd.errors import LogsDiffer, MsgdError, StorageRefused
+from msgd.errors import LogsDiffer, MsgdError, NotTrusted, StorageRefused
 from msgd.log.errors import Damaged
 from msgd.model import DIRECTIONS, IN, OUT
 from msgd.peer.service import Broken, Epoch
@@ -100,7 +100,7 @@ def _verify_with(control: Control, peer: PeerState, report: Report) -> None:
         report.progress(_way(control, peer, direction), seq, state["last"])
 
     with Visit(control, peer) as talk:
-        questions = Questions(talk, progress)
+        questions = Questions(talk, progress, control.check_client)
         comparing = Comparing(pair, questions, progress)
         comparing.run()
     for damaged in pair.damage:
@@ -198,7 +198,7 @@ def recover(control: Control, call: RecoverCall, more: bool) -> None:
         def progress(direction: int, seq: int) -> None:
             report.progress(_way(control, peer, direction), recovering.messages[direction], total[direction])
 
-        questions = Questions(talk, progress)
+        questions = Questions(talk, progress, control.check_client)
         pair = Pair(control.place.reader, peer.number)
         recovering = Recovering(pair, questions, puts.put, _pack_epoch, progress)
         missing = recovering.missing()
@@ -235,14 +235,18 @@ def _linked(control: Control, peer: PeerState) -> PeerState:
         control.ask(Nudge(control.next_token(), peer.number))
     while not peer.connected:
         if time.monotonic() > deadline_s:
-            reason = peer.hold_detail or (f"offline: {peer.reason}" if peer.reason else "offline")
-            raise MsgdError(
-                f"No link with {peer.name} stands ({reason}), and recover needs one.",
-                f"Try again once `msgctl peer ls` shows {peer.name} connected.",
-            )
+            raise _no_link(peer)
         time.sleep(0.05)
         peer = control.peer_state(peer.number)
     return peer
+
+
+def _no_link(peer: PeerState) -> MsgdError:
+    hint = f"Try again once `msgctl peer ls` shows {peer.name} connected."
+    if peer.hold:
+        return NotTrusted(f"recover needs a link with {peer.name}: {peer.hold_detail}", hint)
+    reason = f"offline: {peer.reason}" if peer.reason else "offline"
+    return MsgdError(f"recover needs a link with {peer.name}, which is {reason}.", hint)
 
 
 def _pack_epoch(epoch: Epoch) -> bytes:

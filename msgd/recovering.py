@@ -11,6 +11,8 @@ What is in the log already is not asked for again, so the whole may be broken of
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from msgd import spans
 from msgd.comparing import OnProgress, Questions
 from msgd.model import IN, OUT
@@ -18,6 +20,7 @@ from msgd.peer.heads import chain, epoch_head
 from msgd.peer.service import FETCH, Epoch, Outline, Piece
 from msgd.spans import Span
 from msgd.tracks import Pair
+from msgd.wire.codec import check_payload
 
 # Puts a batch or the beginning of an epoch into the log: direction, first seq, count, head, clock, bytes.
 Put = Callable[[int, int, int, bytes, int, bytes | memoryview], None]
@@ -90,6 +93,8 @@ class Recovering:
         follows, head = first, self.pair.head_before(direction, first)
         for frame in self.questions.ask(FETCH, direction, first, last):
             if isinstance(frame, Piece):
+                if frame.first < follows:
+                    raise NotTheSame(direction, follows, f"a batch from {frame.first} on comes in its place")
                 begun = self.pair.tracks[direction].begun_at(frame.first)
                 before = begun or (head if frame.first == follows else b"") or frame.before
                 self._take_piece(direction, frame, before, last)
@@ -106,6 +111,8 @@ class Recovering:
         end = piece.first + piece.count - 1
         if not before or chain(before, piece.first, piece.count, piece.payload) != piece.head:
             raise NotTheSame(direction, piece.first, "a batch does not follow from what came before it")
+        if not _are_messages(piece):
+            raise NotTheSame(direction, piece.first, "a batch is no messages")
         if end > last:
             raise NotTheSame(direction, last + 1, "a batch goes on into messages that this log holds")
         known = self._known_head(direction, end)
@@ -122,3 +129,11 @@ class Recovering:
                     return epoch.receiver_head if epoch.receiver_last == seq else b""
                 return epoch.sender_head if epoch.sender_last == seq else b""
         return b""
+
+
+def _are_messages(piece: Piece) -> bool:
+    try:
+        check_payload(piece.payload, piece.count)
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    return True

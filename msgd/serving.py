@@ -94,9 +94,9 @@ class Serving:
             answer(self, ask)
         except Damaged as damaged:
             self.pair.note(damaged)
-            code, detail = "damaged", damaged.why
+            code, detail = "damaged", damaged.why[:200]
         except msgspec.MsgspecError as error:
-            code, detail = "damaged", f"a record is not what its kind says: {error}"
+            code, detail = "damaged", f"a record is not what its kind says: {error}"[:200]
         self._tell_damage()
         self.talk.say(End(ask.number, code, detail))
 

@@ -9,10 +9,12 @@ import ssl
 import time
 
 from msgd.peer.buffer import ReceiveBuffer
+from msgd.peer.errors import RemoteProtocolError
 from msgd.peer.service import LIMIT_BYTES, Frame, decode, encode
 
 QUIET_S = 60.0
 GATHER_BYTES = 64 << 10
+SKIPPED = 1000  # frames of unknown types in a row: nobody waits for ever behind what means nothing to him
 
 
 class TalkEnded(OSError):
@@ -55,11 +57,15 @@ class Talk:
     def hear(self, quiet_s: float = QUIET_S) -> Frame | None:
         """The next frame of a known type; None when the other end has closed in between frames."""
         self.flush()
+        skipped = 0
         while True:
             while (data := self._buffer.frame(self._limit_bytes)) is not None:
                 frame = decode(data)
                 if frame is not None:
                     return frame
+                skipped += 1
+                if skipped > SKIPPED:
+                    raise RemoteProtocolError(f"more than {SKIPPED} frames of unknown types")
             if not self._read(quiet_s):
                 return None
 

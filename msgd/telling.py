@@ -28,8 +28,11 @@ class Report:
         return round(time.monotonic() - self._began_s, 3)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far it is, at most twice a second."""
-        if self._more and self._ticker.is_due():
+        """How far it is, at most twice a second. Raises ClientGone when nobody waits for it any more."""
+        if not self._ticker.is_due():
+            return
+        self._control.check_client()
+        if self._more:
             told = {"what": what, "done": done, "total": total}
             self._control.reply({"progress": told}, continues=True)
 

@@ -1,9 +1,9 @@
 """What one log holds of a pair of nodes, direction by direction, in the order of seqs.
 
 A *track* is one direction: its batches, wherever they lie, and where its epochs begin. In the log they
-stand in the order of seqs, but for what was recovered later. So a track remembers where every STEP-th batch
-lies and all that was recovered, and goes through the headers of the log for the rest; bodies are read when
-asked for.
+stand in the order of seqs, but for what was recovered later: that stands in *runs*, each in order. So a
+track remembers where every STEP-th batch lies and the runs, and goes through the headers of the log for the
+rest; bodies are read when asked for.
 
 Of a direction that this node sends, seqs that had no receipt when a new epoch began are *void*: their
 messages were sent again under other seqs. The receiver may hold them, or not.
@@ -22,7 +22,7 @@ from msgd import spans
 from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
-from msgd.log.record import Header, Kind
+from msgd.log.record import HEADER_BYTES, Header, Kind
 from msgd.model import IN, OUT
 from msgd.peer.heads import ZERO_HEAD, chain
 from msgd.peer.service import PLACES, WINDOW, Entry, Epoch, Mark, Outline
@@ -46,6 +46,16 @@ class Lost(NamedTuple):
     of_receiver: list[Span]
 
 
+class Run(NamedTuple):
+    """Batches that were recovered one after another: at most STEP, their seqs without a gap."""
+
+    first: int  # seq
+    last: int
+    start: int  # log offset of the first record
+    stop: int  # behind the last one
+    batches: int
+
+
 class Track:
     """One direction, as far as `Pair` has read."""
 
@@ -56,7 +66,7 @@ class Track:
         self.held: list[Span] = []
         self.void: list[Span] = []
         self.epochs: list[Epoch] = []  # by base, those of one base as they followed each other
-        self.recovered: list[tuple[int, int, int]] = []  # first seq, count, log offset; sorted
+        self.runs: list[Run] = []  # what was recovered, by seqs
         self.places: list[tuple[int, int]] = []  # first seq and log offset of every STEP-th batch
         self._batches = 0
         self._known: set[bytes] = set()  # epochs
@@ -74,9 +84,21 @@ class Track:
         last = header.first_seq + header.count - 1
         if spans.touches(self.held, header.first_seq, last):
             return
-        insort(self.recovered, (header.first_seq, header.count, header.offset))
+        self._extend_runs(Run(header.first_seq, last, header.offset, header.end, 1))
         spans.add(self.held, header.first_seq, last)
         self.last = max(self.last, last)
+
+    def _extend_runs(self, new: Run) -> None:
+        place = bisect_left(self.runs, new)
+        before = self.runs[place - 1] if place else None
+        if before and before.last + 1 == new.first and before.stop <= new.start and before.batches < STEP:
+            self.runs[place - 1] = Run(before.first, new.last, before.start, new.stop, before.batches + 1)
+        else:
+            self.runs.insert(place, new)
+
+    def run_of(self, seq: int) -> int:
+        """Which run holds this seq, or the first one behind it."""
+        return bisect_left(self.runs, seq, key=attrgetter("last"))
 
     def take_epoch(self, header: Header, change: EpochChange, *, is_recovered: bool) -> None:
         """The beginning of an epoch."""
@@ -191,11 +213,21 @@ class Pair:
                 yield header
 
     def _recovered(self, track: Track, first: int, last: int) -> Iterator[Header]:
-        place = bisect_right(track.recovered, (first, 0, 0))
-        for first_seq, _, offset in track.recovered[place:]:
-            if first_seq > last:
+        for run in track.runs[track.run_of(first) :]:
+            if run.first > last:
                 return
-            yield next(self._reader.headers(offset))
+            yield from self._in_run(track.direction, run, last)
+
+    def _in_run(self, direction: int, run: Run, last: int) -> Iterator[Header]:
+        follows = run.first
+        for header in self._reader.headers(run.start, run.stop, on_damage=self.note):
+            if header.kind != Kind.RECOVERED or not header.count or header.peer != self.number:
+                continue
+            if header.direction == direction and follows <= header.first_seq <= run.last:
+                if header.first_seq > last:
+                    return
+                follows = header.first_seq + header.count  # once: it may have been put back again
+                yield header
 
     def payload(self, header: Header) -> bytes:
         """The messages of a batch. Raises Damaged."""
@@ -210,10 +242,10 @@ class Pair:
         if begun:
             return begun
         place = max(0, bisect_right(track.places, (seq - 1, 1 << 63)) - 1)
-        at = bisect_right(track.recovered, (seq - 1, 1 << 63, 0)) - 1
-        if at >= 0 and sum(track.recovered[at][:2]) == seq:
-            return next(self._reader.headers(track.recovered[at][2])).head
         first = track.places[place][0] if track.places else seq
+        run = track.run_of(seq - 1)
+        if run < len(track.runs) and track.runs[run].first < seq:
+            first = track.runs[run].first
         for header in self.headers(direction, min(first, seq), seq - 1):
             if header.first_seq + header.count == seq:
                 return header.head
@@ -222,7 +254,7 @@ class Pair:
     def seqs_at(self, offset: int) -> Span:
         """The first and last seq of the batch in the record at this place; zeros where that is not known."""
         try:
-            header = next(self._reader.headers(offset, offset + 1), None)
+            header = next(self._reader.headers(offset, offset + HEADER_BYTES), None)
         except (Damaged, LookupError):
             header = None
         if header is None or not header.first_seq or header.offset != offset:

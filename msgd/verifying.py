@@ -5,6 +5,7 @@ what it held, and passed over; then the heads that are stored behind it count as
 record is one finding and not a thousand.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class _Line:
         self.last = 0
         self.head = ZERO_HEAD
         self.receipt = 0
-        self.sent: dict[int, bytes] = {}  # OUT: heads without receipt, by last seq
+        self.sent: deque[tuple[int, bytes]] = deque()  # OUT: last seqs and heads without receipt
         self.recovered: tuple[int, bytes] = (0, ZERO_HEAD)  # the next seq of what comes back, the head before
         self.starts: dict[int, bytes] = {}  # heads with which epochs began, by base
         self.ends: dict[int, bytes] = {}  # heads with which epochs ended, by last seq
@@ -144,13 +145,14 @@ class Check:
 
     def _check_receipt(self, header: Header, payload: bytes) -> None:
         line = self._line(header.peer, OUT)
-        known = line.sent.get(header.first_seq)
-        if line.sure == self._sure and known is not None and known != header.head:
+        seq, known = 0, header.head
+        while line.sent and line.sent[0][0] <= header.first_seq:
+            seq, known = line.sent.popleft()
+        if line.sure == self._sure and seq == header.first_seq and known != header.head:
             self._complain(header, "the receipt has another head than the batch")
         elif line.sure == self._sure and not line.receipt <= header.first_seq <= line.last:
             self._complain(header, f"a receipt for seq {header.first_seq}, expected up to {line.last}")
         line.receipt = max(line.receipt, header.first_seq)
-        line.sent = {seq: head for seq, head in line.sent.items() if seq > header.first_seq}
 
     def _check_epoch(self, header: Header, payload: bytes) -> None:
         line = self._line(header.peer, header.direction)
@@ -184,7 +186,7 @@ class Check:
                 is_rest = direction == OUT and not peer.out.last and not peer.inward.last
                 if self._first_group or line.sure != self._sure:
                     line.last, line.head, line.sure = stated.last, stated.head, self._sure
-                    line.sent = {}
+                    line.sent.clear()
                 elif not is_rest and (line.last, line.head) != (stated.last, stated.head):
                     text = f"{self._way(peer.number, direction)} stands at {line.last} by the records, at"
                     self._complain(header, f"{text} {stated.last} by the checkpoint, or with another head")
@@ -201,12 +203,13 @@ class Check:
         line.last, line.head = header.first_seq + header.count - 1, header.head
         line.sure = self._sure
         if direction == OUT:
-            line.sent[line.last] = header.head
+            line.sent.append((line.last, header.head))
         self._count(header)
 
     def _begin(self, header: Header, line: _Line) -> None:
         line.last = line.receipt = header.first_seq - 1
-        line.head, line.sent, line.sure = header.head, {}, self._sure
+        line.head, line.sure = header.head, self._sure
+        line.sent.clear()
 
     def _count(self, header: Header) -> None:
         self._batches += 1

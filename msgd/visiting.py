@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from msgd.comparing import ServiceFailed
 from msgd.errors import MsgdError, NotTrusted, StorageRefused, UsageError
 from msgd.log.errors import Damaged
-from msgd.meeting import visit
+from msgd.meeting import WrongKey, visit
 from msgd.peer.errors import ProtocolError
+from msgd.peer.refusals import reaction
 from msgd.session import MeetingFailed
 from msgd.talking import Talk, TalkEnded
 from msgd.wire.ledger import PeerState
@@ -56,4 +57,12 @@ class Visit:
                 return visit(control.place.node, address, peer.identity, deadline_s)
             except (MeetingFailed, OSError) as error:
                 failed = failed or error
-        raise MsgdError(f"{peer.name} cannot be asked: {failed}.", "See `msgctl peer ls`.")
+        kind = NotTrusted if _is_refusal(failed) else MsgdError
+        raise kind(f"{peer.name} cannot be asked: {failed}.", "`msgctl peer ls` says why, and what to do.")
+
+
+def _is_refusal(failed: Exception | None) -> bool:
+    """Whether it is a matter of who may talk."""
+    if isinstance(failed, MeetingFailed) and failed.code:
+        return bool(reaction(failed.code).hold)
+    return isinstance(failed, WrongKey)

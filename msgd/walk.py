@@ -8,7 +8,6 @@ Damage and what is gone is told and passed over, so a pass always comes to its e
 """
 
 import heapq
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -28,7 +27,6 @@ from msgd.log.index import (
     RECEIVED,
     RECOVERED_IN,
     RECOVERED_OUT,
-    WAITING,
     Location,
 )
 from msgd.log.leaves import Leaves
@@ -36,19 +34,16 @@ from msgd.log.opened import Records
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, Record, decode_ranges
 from msgd.rows import Filter
+from msgd.sieve import Fits, content_test, lanes_of, windows
 from msgd.states import Place, Span, States
-from msgd.wire.codec import Message
 
-ANY_TIME = 1 << 62  # ns: later than any clock of ours
 FEW_IDS = 1000  # an id's beginning that finds more is looked for in all places
 ENDINGS = (model.REJECTED, model.EXPIRED, model.CANCELLED)
-OUT_LANES = frozenset({NUMBERED, WAITING, RECOVERED_OUT})
 PLACES = (Kind.OUT, Kind.IN, Kind.HELD, Kind.RECOVERED)
 CONTROL_KIND = model.MESSAGE_KINDS.index("control")
 
 Chosen = list[tuple[int, Span]]  # indexes, upwards
 Match = tuple[Place, Chosen]
-Fits = Callable[[Message], bool]
 
 
 class Walk:
@@ -77,7 +72,7 @@ class Walk:
 
     def matches(self, wanted: Filter, lo: Location, hi: Location, reverse: bool) -> Iterator[Match]:
         """The places with messages that fit in [lo, hi), in order or the opposite one; no list is empty."""
-        fits = _content_test(wanted)
+        fits = content_test(wanted)
         for place in self._places(wanted, lo[0], min(hi[0] + 1, self._upto), reverse):
             first = lo[1] if place.offset == lo[0] else 0
             stop = min(hi[1], place.count) if place.offset == hi[0] else place.count
@@ -133,7 +128,7 @@ class Walk:
         return self._messages(wanted, lo, hi, reverse)
 
     def _messages(self, wanted: Filter, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
-        lanes = _lanes(wanted)
+        lanes = lanes_of(wanted)
         if wanted.id is not None:
             found = self.find(wanted.id, FEW_IDS + 1)
             if len(found) <= FEW_IDS:
@@ -149,7 +144,7 @@ class Walk:
         """Places that the index lists for the peer, direction and time."""
         for layer in reversed(self._layers) if reverse else self._layers:
             groups = [group for peer in self._numbers(wanted) for group in layer.index.lanes(peer, lanes)]
-            for start, stop in _windows(layer, wanted, reverse):
+            for start, stop in windows(layer, wanted, reverse):
                 start, stop = max(start, layer.lo, lo), min(stop, layer.hi, hi)
                 scans = [self._lane_places(layer, group, start, stop, reverse) for group in groups]
                 yield from scans[0] if len(scans) == 1 else heapq.merge(*scans, reverse=reverse)
@@ -312,47 +307,9 @@ def _paired(indexes: Iterable[int], spans: Iterable[Span]) -> Chosen:
     return found
 
 
-def _lanes(wanted: Filter) -> frozenset[int]:
-    """The lanes in which something may fit."""
-    lanes = IN_LANES | OUT_LANES
-    if wanted.direction is not None:
-        lanes &= IN_LANES if wanted.direction == model.IN else OUT_LANES
-    if wanted.state is not None:
-        lanes &= IN_LANES if wanted.state == model.RECEIVED else OUT_LANES
-    return lanes
-
-
-def _windows(layer: Layer, wanted: Filter, reverse: bool) -> list[tuple[int, int]]:
-    """The stretches of a layer where the stored time may fit."""
-    if wanted.since_ns is None and wanted.until_ns is None:
-        return [(layer.lo, layer.hi)]
-    since = -ANY_TIME if wanted.since_ns is None else max(wanted.since_ns, -ANY_TIME)
-    until = ANY_TIME if wanted.until_ns is None else min(wanted.until_ns, ANY_TIME)
-    found = layer.index.windows(since, until)
-    return found[::-1] if reverse else found
-
-
 def _control_places(
     table: Leaves, group: int, peer: int, lo: bytes, hi: bytes, reverse: bool
 ) -> Iterator[Place]:
     for entry in (table.scan_back if reverse else table.scan)(group, lo, hi):
         offset, kind = CONTROL.unpack(entry)
         yield Place(offset, 1, kind, 0, peer, 0)
-
-
-def _content_test(wanted: Filter) -> Fits | None:
-    """Whether a message fits by what is in it; None when nothing of that is asked."""
-    tests: list[Fits] = []
-    if wanted.id is not None:
-        prefix = wanted.id
-        tests.append(lambda message: message.id.hex().startswith(prefix))
-    if wanted.kind is not None:
-        tests.append(lambda message: message.kind == wanted.kind)
-    if wanted.user is not None:
-        tests.append(lambda message: message.user == wanted.user)
-    if wanted.grep is not None:
-        search = re.compile(wanted.grep).search
-        tests.append(lambda message: search(message.body.decode("utf-8", "replace")) is not None)
-    if not tests:
-        return None
-    return tests[0] if len(tests) == 1 else lambda message: all(test(message) for test in tests)

@@ -7,6 +7,7 @@ from zlib import crc32
 
 import pytest
 
+from msgd.errors import NOT_TRUSTED
 from msgd.log.files import REAL_FILES
 from msgd.log.reader import Reader
 from msgd.log.record import HEADER_BYTES, PREFIX_BYTES, Header, Kind
@@ -126,6 +127,16 @@ def test_worker_says_whom_it_serves(sound: tuple[Node, Node]) -> None:
     wait_for(told, 5, "the events of the service")
 
 
+def test_what_was_done_has_no_life(nodes: Nodes) -> None:
+    """`why` and `show` take the row of a decision, also on a node without any peer."""
+    a = nodes.start("a")
+    a.query("pair", "invite", "--ttl", "60")
+    (row,) = a.query("log", "--kind", "control")
+    (told,) = a.query("why", row["id"])
+    assert ([], row["text"]) == (told["life"], told["message"]["text"])
+    assert 0 == a.ctl("why", row["id"]).returncode == a.ctl("show", row["id"]).returncode
+
+
 def test_unknown_peer_is_a_sentence(sound: tuple[Node, Node]) -> None:
     """Exit code 7, as everywhere."""
     assert 7 == sound[0].ctl("verify", "nobody").returncode
@@ -192,5 +203,5 @@ def test_only_a_peer_is_served(nodes: Nodes) -> None:
     a, b = nodes.start("a"), nodes.start("b")
     a.trust(b)
     done = a.ctl("verify", "b")
-    assert 1 == done.returncode
+    assert NOT_TRUSTED == done.returncode
     assert "has not accepted us" in done.stderr
