@@ -3,7 +3,7 @@
 from msgctl import receipts
 from msgctl.client import Client
 from msgctl.grammar import Args
-from msgctl.output import Screen, field, span
+from msgctl.output import Screen, counted, field, span
 from msgctl.send import plain
 from msgd.errors import UsageError
 from msgd.wire.varlink import Json
@@ -54,7 +54,7 @@ def peer_rm(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Give up a peer."""
     name = plain(args.words[0])
     count = client.call("PeerRemove", peer=name)["cancelled"]
-    text = f"{field(name)} is no peer any more" + (f"; {count} messages to it are cancelled" if count else "")
+    text = f"{field(name)} is no peer any more{_cancelled(count)}"
     return _say(screen, form, {"peer": name, "cancelled": count}, text)
 
 
@@ -69,9 +69,8 @@ def peer_block(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Take nothing from a peer and give it nothing."""
     name = plain(args.words[0])
     answer = client.call("PeerBlock", peer=name)
-    count = answer["cancelled"]
-    text = f"{field(name)} is blocked" + (f"; {count} messages to it are cancelled" if count else "")
-    return _say(screen, form, answer, text)
+    what = "is blocked" if answer["changed"] else "was blocked already"
+    return _say(screen, form, answer, f"{field(name)} {what}{_cancelled(answer['cancelled'])}")
 
 
 def peer_unblock(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -96,9 +95,28 @@ def identity_rotate(args: Args, screen: Screen, client: Client, form: str) -> in
     return _say(screen, form, answer, text)
 
 
+def _cancelled(count: int) -> str:
+    """What became of the messages that waited for a peer."""
+    return f"; {counted(count, 'message')} to it cancelled" if count else ""
+
+
 def _say(screen: Screen, form: str, value: Json, text: str) -> int:
     if form == "json":
         screen.json(value)
     else:
         screen.write(text + "\n")
     return 0
+
+
+HANDLERS = {
+    "cancel": cancel,
+    "retry": retry,
+    "reload": reload,
+    "peer add": peer_add,
+    "peer rm": peer_rm,
+    "peer rename": peer_rename,
+    "peer block": peer_block,
+    "peer unblock": peer_unblock,
+    "identity show": identity_show,
+    "identity rotate": identity_rotate,
+}

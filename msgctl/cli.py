@@ -40,52 +40,25 @@ def _log(args: Args, screen: Screen, client: Client, form: str) -> int:
 def _asking(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import asking
 
-    table: dict[str, Handler] = {
-        "show": asking.show,
-        "why": asking.why,
-        "queue": asking.queue,
-        "status": asking.status,
-        "peer ls": asking.peer_ls,
-    }
-    return table[args.path](args, screen, client, form)
+    return asking.HANDLERS[args.path](args, screen, client, form)
 
 
 def _changing(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import changing
 
-    table: dict[str, Handler] = {
-        "cancel": changing.cancel,
-        "retry": changing.retry,
-        "reload": changing.reload,
-        "peer add": changing.peer_add,
-        "peer rm": changing.peer_rm,
-        "peer rename": changing.peer_rename,
-        "peer block": changing.peer_block,
-        "peer unblock": changing.peer_unblock,
-        "identity show": changing.identity_show,
-        "identity rotate": changing.identity_rotate,
-    }
-    return table[args.path](args, screen, client, form)
+    return changing.HANDLERS[args.path](args, screen, client, form)
 
 
 def _pairing(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import pairing
 
-    table: dict[str, Handler] = {
-        "pair ls": pairing.ls,
-        "pair ask": pairing.ask,
-        "pair accept": pairing.accept,
-        "pair reject": pairing.reject,
-        "peer rekey": pairing.rekey,
-    }
-    return table[args.path](args, screen, client, form)
+    return pairing.HANDLERS[args.path](args, screen, client, form)
 
 
 def _inviting(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import inviting
 
-    run = inviting.invite if args.path == "pair invite" else inviting.join
-    return run(args, screen, client, form)
+    return inviting.HANDLERS[args.path](args, screen, client, form)
 
 
 def _verify(args: Args, screen: Screen, client: Client, form: str) -> int:

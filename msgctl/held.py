@@ -70,11 +70,9 @@ def _pair(screen: Screen, client: Client, waiting: "_Waiting", steps: Json) -> J
     except errors.MsgdError as exc:
         complain(paragraph(f"{exc.message} The message stays held."))
         complain(paragraph(exc.hint) if exc.hint else "")
+        _tell_next(steps)
         return waiting.receipt
-    name = field(steps["name"])
-    complain(
-        f"  {name} is accepted here. Waiting until the message is stored there; Ctrl-C leaves it here.\n"
-    )
+    complain("  Accepted. Waiting until the message is stored there; Ctrl-C leaves it here.\n")
     receipt = waiting.until(DECISION_S, tell_new=True)
     return _shown(screen, receipt)
 

@@ -9,21 +9,20 @@ import os
 from msgctl.client import Client
 from msgctl.grammar import Args
 from msgctl.output import Screen, complain, field
+from msgctl.pairing import answer_ms
 from msgctl.send import plain
-from msgctl.timespec import duration_ms
+from msgctl.timespec import option_ms
 from msgd import errors
 from msgd.errors import UsageError
 
-JOIN_MS = 20_000
 MAX_STRING = 8192
 
 
 def invite(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Print an invitation: the string alone in a pipe, with a QR code on a terminal."""
-    ttl = args.get("ttl")
     answer = client.call(
         "PairInvite",
-        ttl_ms=None if ttl is None else duration_ms(ttl),
+        ttl_ms=option_ms(args.get("ttl"), "ttl", "1s", "366d"),
         addresses=[plain(each) for each in args.lists.get("address", [])] or None,
     )
     if form == "json":
@@ -57,8 +56,7 @@ def join(args: Args, screen: Screen, client: Client, form: str) -> int:
     given = "".join("".join(plain(word).split()) for word in args.words)
     if given == "-":
         given = "".join(_standard_input().split())
-    timeout = args.get("timeout")
-    ms = JOIN_MS if timeout is None else duration_ms(timeout)
+    ms = answer_ms(args)
     answer = client.call(
         "PairJoin",
         timeout_s=ms / 1000 + client.timeout_s,
@@ -85,3 +83,9 @@ def _standard_input() -> str:
         return data.decode("ascii")
     except UnicodeDecodeError:
         raise UsageError("standard input is no invitation") from None
+
+
+HANDLERS = {
+    "pair invite": invite,
+    "pair join": join,
+}

@@ -5,8 +5,8 @@ EXIT_CODES = {
     1: "something unexpected; the sentence says whether anything was kept",
     2: "the command line is wrong, or the message is over the limit",
     3: "msgd cannot be reached",
-    4: "the peer is not trusted: not paired, or its key changed; held",
-    5: "still queued: --wait was not reached in time",
+    4: "the peer is not trusted: not paired, key changed, blocked; held",
+    5: "still queued: --wait not reached in time; pair join: no answer yet",
     6: "a final failure: rejected, expired, cancelled, or too late to cancel",
     7: "no such peer or message",
     8: "the log cannot take it or cannot be read: full, read-only or damaged",
@@ -154,7 +154,8 @@ Without PEER: check this node's log, its checksums, numbers and heads; damage is
     "recover": """\
 Get back from a peer what this node sent to it and received from it, after a state was lost or
 an old one restored. It is checked against the heads and written as a new epoch. A node whose
-key is lost, too, pairs again first.""",
+key is lost, too, pairs again first. A message that still waited in a restored state goes out once
+more, though it was sent since, with the same id both times.""",
     "peer rename": """\
 Give a peer another name on this node. Its history follows the new name.""",
     "status": """\
@@ -237,10 +238,14 @@ CODES = {
     "queue": (0, 1, 2, 3, 7, 8),
     "cancel": (0, 1, 2, 3, 6, 7, 8),
     "retry": (0, 1, 2, 3, 4, 7),
-    "pair": (0, 1, 2, 3, 4, 7),
+    "peer": (0, 1, 2, 3, 7, 8),
+    "peer rekey": (0, 1, 2, 3, 4, 7, 8),
+    "pair": (0, 1, 2, 3, 4, 7, 8),
     "pair join": (0, 1, 2, 3, 4, 5, 8),
-    "peer rekey": (0, 1, 2, 3, 4, 7),
-    "verify": (0, 1, 2, 3, 4, 5, 7, 8, 9),
-    "recover": (0, 1, 2, 3, 4, 5, 7, 8, 9),
+    "identity": (0, 1, 2, 3, 8),
+    "status": (0, 1, 2, 3),
+    "reload": (0, 1, 2, 3),
+    "verify": (0, 1, 2, 3, 4, 7, 8, 9),
+    "recover": (0, 1, 2, 3, 4, 7, 8, 9),
     "lab": (0, 1, 2),
 }

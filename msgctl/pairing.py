@@ -10,12 +10,13 @@ from msgctl.output import Screen, complain, field, span
 from msgctl.questions import can_ask, choose, line, paragraph
 from msgctl.send import plain
 from msgctl.tables import show
-from msgctl.timespec import duration_ms
+from msgctl.timespec import option_ms
 from msgd import errors
 from msgd.wire.varlink import Json
 
 QUESTION = "  Same words on both screens?  [y] pair  [n] reject  [Enter] decide later: "
 REKEY = "  Same words on both screens?  [y] take the new key  [n] reject  [Enter] decide later: "
+ANSWER_MS = 20_000  # as long as the daemon's own ASK_MS
 
 
 def ls(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -54,7 +55,7 @@ def _table(screen: Screen, requests: list[Json]) -> None:
 
 def _state(request: Json) -> str:
     if request["theirs"] == "rejected":
-        return "rejected there"
+        return "rejected there, may be asked again in an hour"
     if request["accepted"]:
         return "waits for the yes there"
     if request["conflict"]:
@@ -86,8 +87,10 @@ def _told(screen: Screen, request: Json) -> str:
     about = f"to replace the key of {field(request['peer'])}" if request["rekey"] else "to become peers"
     text = f"{what} {about}. The request ends in {span(request['expires_in_s'])}."
     if request["conflict"]:
+        conflict = field(request["conflict"])
         text += (
-            f" {field(request['conflict'])} is a peer already, with another key: is this the same machine?"
+            f" {conflict} is a peer already, with another key. If this is the same machine: "
+            f"msgctl peer rekey {conflict}"
         )
     words = screen.paint("bold", field(request["words"]))
     return paragraph(text, indent="") + f"  Compare the words:  {words}\n"
@@ -116,21 +119,35 @@ def rekey(args: Args, screen: Screen, client: Client, form: str) -> int:
 
 
 def _meet(method: str, args: Args, screen: Screen, client: Client, form: str) -> int:
-    timeout = args.get("timeout")
-    ms = 20_000 if timeout is None else duration_ms(timeout)
-    wait_s = ms / 1000 + client.timeout_s
-    answer = client.call(method, timeout_s=wait_s, peer=plain(args.words[0]), timeout_ms=ms)
+    ms, peer = answer_ms(args), plain(args.words[0])
+    answer = client.call(method, timeout_s=ms / 1000 + client.timeout_s, peer=peer, timeout_ms=ms)
     request = answer.get("request")
     if form == "json":
         screen.json({**answer, "next": _next(request) if request else answer["peer"].get("next")})
     elif request is None:
-        screen.write(f"{field(answer['reason'])}\n")
+        _no_words(screen, answer)
     elif can_ask():
         complain("  Run there:          msgctl pair\n")
         _decide(screen, client, request)
     else:
         screen.write(_told(screen, request) + f"  here:  {_next(request)}\n  there: msgctl pair\n")
     return errors.OK if request or not answer["peer"].get("hold") else errors.NOT_TRUSTED
+
+
+def _no_words(screen: Screen, answer: Json) -> None:
+    peer = answer["peer"]
+    if not peer.get("hold"):
+        screen.write(f"{field(answer['reason'])}\n")
+        return
+    screen.write(f"No words with {field(peer['name'])}: {field(answer['reason'])}\n")
+    if peer.get("next"):
+        complain(f"  here:  {field(peer['next'])}\n")
+
+
+def answer_ms(args: Args) -> int:
+    """How long to wait for the other side: --timeout."""
+    given = option_ms(args.get("timeout"), "timeout", "0s", "1d")
+    return ANSWER_MS if given is None else given
 
 
 def _next(request: Json) -> str:
@@ -172,3 +189,12 @@ def reject(args: Args, screen: Screen, client: Client, form: str) -> int:
     else:
         screen.write(f"{field(answer['name'])} is rejected; it may ask again in an hour\n")
     return errors.OK
+
+
+HANDLERS = {
+    "pair ls": ls,
+    "pair ask": ask,
+    "pair accept": accept,
+    "pair reject": reject,
+    "peer rekey": rekey,
+}

@@ -93,7 +93,11 @@ def _steps(peer: PeerState, asked: RequestState | None, own_name: str) -> tuple[
 
 def _asked_steps(peer: PeerState, asked: RequestState) -> tuple[str | None, str | None, str]:
     if asked.theirs == "rejected":
-        return None, None, f"The person at {asked.name} has said no."
+        text = (
+            f"The person at {asked.name} has said no. Talk to that person, then "
+            f"`msgctl pair ask {peer.name}` in an hour."
+        )
+        return None, None, text
     if is_accepted(peer, asked):
         return None, "msgctl pair", f"{asked.name} is accepted here; it waits for the yes there."
     if asked.rekey:
@@ -124,16 +128,19 @@ def _broken(name: str, found: Break, own_name: str) -> str:
     sender, receiver = ("this node", name) if is_out else (name, "this node")
     text = (
         f"On {day(found.at_ns)} the logs of what {sender} sent to {receiver} differed: {sender} held up to "
-        f"seq {found.sender_last}, {receiver} up to {found.receiver_last}. "
+        f"seq {found.sender_last}, {receiver} up to {found.receiver_last}"
     )
     if found.sender_last < found.receiver_last:
-        lost = f"{found.sender_last + 1} to {found.receiver_last}"
-        where = (
-            f"here: msgctl recover --from {name}" if is_out else f"there: msgctl recover --from {own_name}"
-        )
-        text += f"{sender} had lost {lost}, which {receiver} still has; to get them back, {where}. "
+        first, last = found.sender_last + 1, found.receiver_last
+        lost = f"{first} to {last}" if first < last else f"{last}"
+        where = f"here: `msgctl recover --from {name}`"
+        if not is_out:
+            where = f"there: `msgctl recover --from {own_name}`"
+        text += f"; {sender} had lost {lost}, which {receiver} still has. To get it back, {where}. "
+    elif found.sender_last > found.receiver_last:
+        text += f"; {receiver} lacks some of it, or holds other bytes: `msgctl verify {name}` tells. "
     else:
-        text += f"From some seq on each holds other bytes; msgctl verify {name} names the first. "
+        text += f"; from some seq on each holds other bytes: `msgctl verify {name}` names the first. "
     return text + f"It went on from seq {found.base}; nothing was overwritten."
 
 

@@ -9,7 +9,7 @@ standing link, whether an own hello is unanswered, and the highest dial taken fr
    Otherwise the new link replaces the old.
 
 Exchanges of words follow the first two rules; an own one is unanswered until its words are known. Right after
-that the smaller identity still refuses: the other's hello was on its way.
+that, while its connection is open, the smaller identity still refuses: the other's hello was on its way.
 
 Searched through in all orders of delivery with up to 3 dials each and 2 lost links (372,000 states):
 never two different links, never a good link cut by a late hello.
@@ -47,7 +47,8 @@ class Arbiter:
         self.exchange: int | None = (
             None  # the channel of an exchange that the peer began, words not yet known
         )
-        self._exchanged_s = -FRESH_S - 1  # when the words of an own exchange were known
+        self._exchanged: int | None = None  # the channel of our own exchange, words known
+        self._exchanged_s = -FRESH_S - 1  # when they were
         self._highest: dict[bytes, int] = {}  # start of the peer -> highest dial taken
 
     @property
@@ -99,7 +100,7 @@ class Arbiter:
     def exchanged(self, link: int, now_s: float) -> None:
         """The words of this exchange are known."""
         if self.asking == link:
-            self.asking, self._exchanged_s = None, now_s
+            self.asking, self._exchanged, self._exchanged_s = None, link, now_s
         if self.exchange == link:
             self.exchange = None
 
@@ -118,6 +119,8 @@ class Arbiter:
             self.asking = None
         if self.exchange == link:
             self.exchange = None
+        if self._exchanged == link:  # it is over: whoever asks now asks anew
+            self._exchanged, self._exchanged_s = None, -FRESH_S - 1
         if self.standing is not None and self.standing.link == link:
             self.standing = None
             return True

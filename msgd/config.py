@@ -123,18 +123,20 @@ Who = Annotated[
     Meta(pattern=r"\A%?[^%\s:,]+\Z", description='a user, as "eva", or a group, as "%msgd"'),
 ]
 
+Rule = Annotated[tuple[Who, ...], Meta(description='a list of users, as "eva", and groups, as "%msgd"')]
+
 
 class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[access]: which local users and groups may do what. Root and msgd's own user may do everything."""
 
     # Send messages, cancel their own and others', retry.
-    send: tuple[Who, ...] = ("%msgd",)
+    send: Rule = ("%msgd",)
     # Read messages, of all users.
-    history: tuple[Who, ...] = ("%msgd",)
+    history: Rule = ("%msgd",)
     # Decide who becomes a peer: accept, reject, invite, join, add.
-    pair: tuple[Who, ...] = ("%msgd",)
+    pair: Rule = ("%msgd",)
     # Everything else that changes this node: remove, block, rename peers, rotate the key, recover, reload.
-    admin: tuple[Who, ...] = ("%msgd",)
+    admin: Rule = ("%msgd",)
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

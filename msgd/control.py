@@ -39,6 +39,9 @@ class Call(msgspec.Struct):
     oneway: bool | None = None
 
 
+# What reading a client's JSON may raise; the last for nesting without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _decode = msgspec.json.Decoder(Call).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -115,7 +118,7 @@ class Control(Knowing):
         while (frame := self._calls.next()) is not None:
             try:
                 self._waiting.append(_decode(frame))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise varlink.FrameError(f"{frame[:80]!r}: {error}") from error
 
     def _do_calls(self) -> None:
@@ -139,7 +142,7 @@ class Control(Knowing):
             if command.verb:
                 self.check_access(command.verb)
             command.run(self, command.parse(_object(call.parameters)), bool(call.more) and not call.oneway)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self.fail(errors.UsageError(f"{call.method}: {error}", "See `GetInterfaceDescription`."))
         except MsgdError as error:
             self.fail(error)
@@ -207,6 +210,14 @@ class Control(Knowing):
                 return False
             self._step(left_s * 1000 + 1)
         return True
+
+    def check_client(self) -> None:
+        """Raises ClientGone once the client has closed its end: what takes long asks now and then."""
+        try:
+            if not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                raise ClientGone
+        except BlockingIOError:
+            return
 
     def take_in(self, frame: Any) -> bool:
         """Deal with what is no answer to `ask`."""

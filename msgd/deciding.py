@@ -138,7 +138,8 @@ class Deciding(Meetings):
     # --- both -------------------------------------------------------------------------------------------
 
     def _agreed(self, request: Request, peer: Peer) -> None:
-        """The person here has said yes: what flows depends on the other one."""
+        """The person here has said yes: what flows depends on the other one. Raises StorageFull."""
+        self.merge_places(peer)
         status = self.links.status(peer.number)
         if request.theirs != ACCEPTED:
             status.hold = hold_there(peer, request.theirs or "pending")
@@ -151,3 +152,8 @@ class Deciding(Meetings):
         self.links.on_change(self.links.known(peer))
         if request.is_ours or not open_ones:
             self.links.wants_dial(peer, eager=True)
+
+    def merge_places(self, peer: Peer) -> None:
+        """What waits for other addresses at which this peer answers waits for it. Raises StorageFull."""
+        for place in self.places_of(peer.identity):
+            self.pinning.merge(place, peer)

@@ -129,7 +129,8 @@ class Delivery(Pins):
         self, peer: Peer, direction: int, change: EpochChange, base: int, head: bytes, wall_ns: int = 0
     ) -> None:
         """An `epoch` record. What was released and not taken waits again: its old seqs are void."""
-        if base > 1:
+        differs = (change.sender_last, change.sender_head) != (change.receiver_last, change.receiver_head)
+        if base > 1 and differs:  # else the epoch before was given up by a person: peer rm, block
             broken = Break(wall_ns, direction, base, change.sender_last, change.receiver_last)
             others = [b for b in peer.breaks if b.direction != direction]
             peer.breaks = sorted([*others, broken], key=lambda b: b.direction)

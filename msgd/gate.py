@@ -96,6 +96,13 @@ class Gate:
         elif peer is not None and (peer.blocked or peer.removed):
             self.pairing.forget(peer)
 
+    def join(self, channel: Channel, frame: PutJoin) -> None:
+        """A person redeems an invitation: nobody waits for words of that node any more."""
+        self.inviting.join(channel, frame)
+        peer = self.books.delivery.find(frame.identity)
+        if peer is not None and peer.joining is not None:
+            self.pairing.drop(frame.identity, "an invitation is redeemed")
+
     def take_hello(self, channel: Channel, frame: TakeHello) -> None:
         """A good hello; one that joins may end a request of the same node."""
         self.admitting.take_hello(channel, frame)
@@ -153,7 +160,7 @@ HANDLERS: dict[type[Frame], Handler] = {
     Requests: lambda me, ch, frame: me.pairing.list_requests(ch, frame),
     Decide: lambda me, ch, frame: me.pairing.decide(ch, frame),
     Invite: lambda me, ch, frame: me.inviting.invite(ch, frame),
-    PutJoin: lambda me, ch, frame: me.inviting.join(ch, frame),
+    PutJoin: lambda me, ch, frame: me.join(ch, frame),
     JoinDone: lambda me, ch, frame: me.inviting.confirmed(ch, frame),
     Rotate: lambda me, ch, frame: me.rotating.rotate(ch, frame),
 }

@@ -13,6 +13,7 @@ from msgd.finding import parse_address
 from msgd.reaching import own_addresses
 from msgd.trust.identity import identity_text
 from msgd.trust.invitation import Invitation, format_invitation, parse_invitation
+from msgd.trust.words import parse_words
 from msgd.trusting import Nothing, shown_peer
 from msgd.wire.ledger import PeerState, Watch
 from msgd.wire.trust import Act, Decide, Invite, Invited, PutJoin, RequestState
@@ -84,8 +85,8 @@ def rekey(control: Control, call: AskCall, more: bool) -> None:
 def _whom(control: Control, who: str) -> PeerState:
     if control.is_known_only:
         raise NotTrusted(
-            f"Nobody is paired with over the network here, {who} neither.",
-            'pairing.trust is "known-only": use `msgctl peer add` or `msgctl pair join`.',
+            "This node compares words with nobody: pairing.trust is known-only.",
+            "Use `msgctl pair invite`, `msgctl pair join`, or `msgctl peer add` on both nodes.",
         )
     try:
         return control.lookup(who)
@@ -99,26 +100,30 @@ def _meet(control: Control, call: AskCall, peer: PeerState, *, rekey: bool) -> N
         text = f"{peer.name} is paired, and connected."
         control.reply({"request": None, "reason": text, "peer": showing.peer(peer, None, control.own_name)})
         return
-    deadline_s = time.monotonic() + (ASK_MS if call.timeout_ms is None else call.timeout_ms) / 1000
     control.tell(Watch(peer.number))
-    heard = control.trust_changes
+    began_s, heard = time.monotonic(), control.trust_changes
     control.ask(Act(control.next_token(), peer.number, control.user, rekey))
-    is_news = False
+    deadline_s = began_s + (ASK_MS if call.timeout_ms is None else call.timeout_ms) / 1000
     while True:
         now = control.peer_state(peer.number)
         asked = control.request_of(now.number)
-        if asked is not None and asked.rekey == rekey and asked.words:
-            break
-        if is_news and (not now.hold or _why(now)):
+        is_known = asked is not None and asked.rekey == rekey and asked.words
+        is_paired = now.number != peer.number or (now.connected and not now.hold)
+        if is_known or is_paired or now.has_failed_since(began_s):
             break
         if not control.wait_trust(heard, deadline_s):
             break
-        heard, is_news = control.trust_changes, True
+        heard = control.trust_changes
     shown = None if asked is None or asked.rekey != rekey else _request(control, asked)
-    reason = None if shown else _why(now) or f"{now.name} has not answered yet."
-    if not shown and not now.hold:
-        reason = f"{now.name} is paired."
+    reason = None if shown else _no_words(now)
     control.reply({"request": shown, "reason": reason, "peer": showing.peer(now, asked, control.own_name)})
+
+
+def _no_words(peer: PeerState) -> str:
+    why = _why(peer)
+    if peer.hold:
+        return why or f"{peer.name} has not answered yet."
+    return f"{peer.name} is paired" + (f", but not connected: {why}." if why else ".")
 
 
 def _why(peer: PeerState) -> str:
@@ -128,7 +133,7 @@ def _why(peer: PeerState) -> str:
 def accept(control: Control, call: AcceptCall, more: bool) -> None:
     """A person's yes."""
     asked = _asking(control, call.node)
-    words = " ".join((call.words or " ".join(asked.words)).lower().split())
+    words = " ".join(asked.words if call.words is None else parse_words(call.words))
     done = control.ask(
         Decide(control.next_token(), asked.identity, words, True, control.user, call.name or "")
     )
@@ -147,26 +152,26 @@ def _asking(control: Control, node: str) -> RequestState:
     """The one request that a person means. Raises UnknownPeer, UsageError."""
     requests = control.requests()
     known = {p.number: p for p in control.state().peers}
-    found = [r for r in requests if _is_meant(r, known.get(r.peer), node)]
+    found = [r for r in requests if _is_meant(r, [known[n] for n in (r.peer, *r.places) if n in known], node)]
     if not found:
         listed = ", ".join(f"{r.name} at {r.address}" for r in requests) or "nobody"
         raise UnknownPeer(
             f"No request of {node!r} waits here (waiting: {listed}).",
-            f"A request ends after 10 minutes. To ask anew: msgctl pair ask {node}",
+            "A request ends after 10 minutes. To ask anew: msgctl pair ask ADDRESS",
         )
     if len(found) > 1:
         each = "; ".join(f"{identity_text(r.identity)} at {r.address}: {' '.join(r.words)}" for r in found)
         raise UsageError(
             f"{len(found)} nodes call themselves {node}: {each}.",
-            "Name one of them by its identity, the one whose screen shows these words.",
+            "Name one of them by its identity or address, the one whose screen shows these words.",
         )
     return found[0]
 
 
-def _is_meant(asked: RequestState, peer: PeerState | None, node: str) -> bool:
+def _is_meant(asked: RequestState, peers: list[PeerState], node: str) -> bool:
     names = {asked.name, asked.address, asked.address.rpartition(":")[0].strip("[]")}
-    if peer is not None:
-        names.add(peer.name)
+    for peer in peers:
+        names |= {peer.name, peer.address, peer.address.rpartition(":")[0].strip("[]")}
     letters = node.replace("-", "").upper()
     return node in names or letters == identity_text(asked.identity).replace("-", "")
 

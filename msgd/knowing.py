@@ -116,11 +116,11 @@ class Knowing:
 
     def request_of(self, number: int) -> RequestState | None:
         """The newest request about this peer or address."""
-        return next((r for r in reversed(self.requests()) if r.peer == number), None)
+        return self.asked_by_peer().get(number)
 
     def asked_by_peer(self) -> dict[int, RequestState]:
         """The newest request about each peer or address that has one."""
-        return {asked.peer: asked for asked in self.requests() if asked.peer}
+        return {n: asked for asked in self.requests() for n in (*asked.places, asked.peer) if n}
 
     def addresses_of(self, peer: PeerState) -> list[str]:
         """Where this peer is or was reached."""

@@ -22,10 +22,11 @@ from msgd import desk, errors, journal
 from msgd.books import Books, refused_damage, refused_full, tell_damage
 from msgd.channel import Channel
 from msgd.config import Config
+from msgd.linking import KEY_ROTATED
 from msgd.log.errors import AppendFull, Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.opening import lock_state, open_books
-from msgd.wire.ledger import Introduce, Refused, Stop
+from msgd.wire.ledger import Cut, Introduce, Refused, Stop
 
 FAILED_HINT = "`journalctl -u msgd` says more. If it comes again, report it."
 EXPIRE_AGAIN_NS = 1_000_000_000
@@ -187,6 +188,8 @@ class Ledger:
         self.channels[channel.fd] = channel
         if frame.kind == "link":
             self.links.channels[channel.fd] = channel
+            if frame.identity != self.links.identity:  # forked before the supervisor had heard of the new key
+                channel.say(Cut(KEY_ROTATED))
         self._epoll.register(channel.fd, select.EPOLLIN)
 
     def _stop(self, _: Channel, __: Stop) -> None:

@@ -25,7 +25,7 @@ from msgd.peer.errors import ProtocolError
 from msgd.peer.frames import Batch, Goodbye, Ping, Pong, Receipt, clock_sample
 from msgd.session import Wire
 from msgd.wire import ledger
-from msgd.wire.codec import decode_payload
+from msgd.wire.codec import check_payload
 from msgd.wire.ledger import Cut, Taken
 
 GOODBYE_S = 1.0  # for the last bytes, when a link ends orderly
@@ -160,9 +160,7 @@ class Link:
 
     def _take_batch(self, batch: Batch) -> None:
         """Hand a batch to the log process. What is not a list of messages never gets there."""
-        for message in decode_payload(batch.payload, batch.count):
-            if len(message.id) != 16:
-                raise ValueError("a message with a wrong id")
+        check_payload(batch.payload, batch.count)
         self.held_bytes += len(batch.payload)
         if self.held_bytes > 2 * self.node.limits.window_bytes:
             raise ValueError("more bytes under way than the window allows")

@@ -15,16 +15,27 @@ from msgd.standing import Peer
 from msgd.wire.frame import DirectionState
 from msgd.wire.ledger import Cut, DialFailed, KnownPeer, Plan, Tell
 
+KEY_ROTATED = "key rotated"  # why links end whose worker holds a former key of this node
+
 
 class Status:
     """What is known of the way to one peer, for people. Volatile."""
 
-    __slots__ = ("hold", "next_mono_ns", "offset_ns", "reason", "round_trip_ns", "since_ns")
+    __slots__ = (
+        "hold",
+        "next_mono_ns",
+        "offset_ns",
+        "reason",
+        "round_trip_ns",
+        "since_ns",
+        "tried_mono_ns",
+    )
 
     def __init__(self, now_ns: int) -> None:
         self.since_ns = now_ns  # CLOCK_REALTIME: connected or away since
         self.next_mono_ns = 0
         self.reason = ""
+        self.tried_mono_ns = 0  # when the last dial began that failed
         self.hold = FLOWS  # what the peer's last refusal says, until a link stands
         self.offset_ns = 0
         self.round_trip_ns = 0
@@ -130,13 +141,16 @@ class Linking:
             return
         frame.is_linked = was_linked(peer)
         status = self.status(peer.number)
-        status.reason = frame.reason
+        if self.ready(peer.number) is None:
+            status.reason = frame.reason
         hold = hold_there(peer, frame.code) if frame.code else FLOWS
         if hold.reason and self.ready(peer.number) is None:
             if hold.reason != status.hold.reason:
                 _tell_hold(peer, hold)
             status.hold = hold
-        self.books.tell_watchers(peer.number)
+        if frame.code != "duplicate":  # which says nothing: the other connection will
+            status.tried_mono_ns = frame.began_mono_ns
+            self.books.tell_watchers(peer.number)
 
     def hold_of(self, peer: Peer) -> Hold:
         """Why what waits for this peer is held; empty where it flows, or would if the peer was there."""

@@ -30,7 +30,7 @@ from msgd.peer.frames import (
     Want,
     Welcome,
 )
-from msgd.peer.refusals import reaction
+from msgd.peer.refusals import reaction, sentence
 from msgd.peer.state import ACCEPTOR, DIALLER
 from msgd.penalties import GARBAGE
 from msgd.session import MeetingFailed, Wire, handshake
@@ -218,7 +218,7 @@ def visit(node: Node, address: str, identity: bytes, deadline_s: float) -> tuple
 def refused(refuse: Refuse) -> MeetingFailed:
     """What a refusal means for the next try (trust protocol, section 4)."""
     known = reaction(refuse.code)
-    text = f"it {known.meaning}" + (f" ({refuse.detail})" if refuse.detail else "")
+    text = f"it {sentence(refuse.code, refuse.detail)}"
     retry_s = known.every_s or 0.0
     if not known.again:
         retry_s = -1.0

@@ -39,6 +39,7 @@ class Meetings:
         self.requests = RequestTable()
         self.rejections = Rejections()
         self.exchanges: dict[int, Exchange] = {}  # by the channel's fd
+        self._answered: dict[int, bytes] = {}  # who did so last, by the number of an address never paired
         links.is_pairing = lambda peer: any(True for _ in self.exchanges_of(peer.identity))
 
     # --- questions --------------------------------------------------------------------------------------
@@ -59,6 +60,21 @@ class Meetings:
     def exchanges_of(self, identity: bytes) -> Iterator[Exchange]:
         """Its connections, at most one of each side."""
         return (e for e in self.exchanges.values() if e.identity == identity)
+
+    def request_about(self, number: int) -> Request | None:
+        """The newest request about a peer or address; several addresses may be those of one node."""
+        return self.requests.of_peer(number) or self.requests.get(self._answered.get(number, b""))
+
+    def note_answered(self, place: Peer, identity: bytes) -> None:
+        """Who answers at an address that was never paired."""
+        live = {p.number for p in self.books.delivery.unpinned()}
+        kept = {number: who for number, who in self._answered.items() if number in live}
+        self._answered = kept | {place.number: identity}
+
+    def places_of(self, identity: bytes) -> list[Peer]:
+        """The addresses never paired at which this identity has answered."""
+        unpinned = self.books.delivery.unpinned()
+        return [p for p in unpinned if self._answered.get(p.number) == identity]
 
     # --- ends -------------------------------------------------------------------------------------------
 
@@ -121,7 +137,8 @@ class Meetings:
     def tell(self, request: Request) -> None:
         """Whoever waits for news of this request looks again."""
         peer = self.accepted(request.identity)
-        for number in {request.peer, peer.number if peer is not None else 0} - {0}:
+        places = {p.number for p in self.places_of(request.identity)}
+        for number in places | {request.peer, peer.number if peer is not None else 0} - {0}:
             self.books.tell_watchers(number)
 
 

@@ -32,7 +32,7 @@ from msgd.wire.trust import (
     RequestState,
 )
 
-AGAIN = ("limit", "closing")  # refusals after which an act still counts
+AGAIN = ("duplicate", "limit", "closing")  # refusals after which an act still counts
 TELL_LIMIT_NS = 60_000_000_000  # between two events about exchanges that were refused
 SECOND_NS = 1_000_000_000
 
@@ -89,7 +89,7 @@ class Pairing(Deciding):
         if self.trust == "known-only" or self.links.is_connected(peer.number):
             return False
         self.expire()
-        asked = self.requests.of_peer(peer.number)
+        asked = self.request_about(peer.number)
         if asked is not None and asked.theirs != REJECTED and asked.rekey == rekey:
             return False  # the words are on both screens
         if asked is not None:
@@ -100,11 +100,19 @@ class Pairing(Deciding):
         return True
 
     def dial_failed(self, frame: DialFailed) -> None:
-        """A dial of ours ended: some refusals do not use up the act."""
+        """A dial of ours ended: some refusals do not use up the act, one says that the request is over."""
         wish, peer = self._granted.pop(frame.peer, None), self.books.delivery.peers.get(frame.peer)
+        if frame.code == "unpaired" and peer is not None and peer.pinned:
+            self._gone_there(peer)
         if wish is not None and frame.code in AGAIN and peer is not None and not (peer.removed or peer.into):
             self._wishes.setdefault(frame.peer, wish)
             self.links.on_change(self.links.known(peer))
+
+    def _gone_there(self, peer: Peer) -> None:
+        """It knows of no request: nobody there decided in time, or its msgd was restarted."""
+        asked = self.requests.get(peer.identity)
+        if asked is not None and not asked.theirs and not any(True for _ in self.exchanges_of(peer.identity)):
+            self.drop(peer.identity, "it is over there")
 
     def forget(self, peer: Peer) -> None:
         """A person blocked or removed it."""
@@ -113,8 +121,9 @@ class Pairing(Deciding):
         self.drop(peer.identity, "it is no peer any more")
 
     def link_stands(self, peer: Peer) -> None:
-        """Both sides know each other, as a link shows."""
+        """Both sides know each other, as a link shows. Raises StorageFull."""
         self._wishes.pop(peer.number, None)
+        self.merge_places(peer)
         if self.requests.get(peer.identity) is not None:
             self.drop(peer.identity, "a link stands")
 
@@ -125,6 +134,8 @@ class Pairing(Deciding):
         wish, found = self._wish(peer), frame.identity
         if wish is None:
             return No(frame.token, "duplicate")
+        if not peer.pinned:
+            self.note_answered(peer, found)
         refusal = self._who_answers(frame, peer, wish)
         if refusal is not None:
             return refusal
@@ -299,4 +310,5 @@ class Pairing(Deciding):
             request.name if is_other else "",
             request.rekey,
             request.theirs,
+            [place.number for place in self.places_of(request.identity)],
         )

@@ -146,8 +146,8 @@ class Pinning:
         if other is not None and other.identity != identity:
             raise UsageError(
                 f"The name {name} belongs to another peer, {identity_text(other.identity)}.",
-                f"Give this one another name here (`--name NAME`). If it is {name} with a new key: "
-                f"`msgctl peer rekey {name}`.",
+                "Give this one another name here (`--name` of pair accept and pair join). "
+                f"If it is {name} with a new key: `msgctl peer rekey {name}`.",
             )
 
     def unique_name(self, proposed: str) -> str:

@@ -121,6 +121,10 @@ def why(control: Control, call: IdCall, more: bool) -> None:
     location = control.locate(call.id)
     row = history.message_at(location)
     _check_reader(control, row)
+    if not row.direction:
+        text = "Nothing: it tells what was done or befell this node."
+        control.reply({"message": showing.message(row), "life": [], "next": text})
+        return
     peer = control.peer_state(row.peer_number)
     asked = control.request_of(peer.number) if peer.hold else None
     life = showing.life(control.place.reader, row, history.life(location))

@@ -64,6 +64,7 @@ def peer_state(peer: Peer, books: Books, links: Linking) -> PeerState:
         breaks=[Break(*msgspec.structs.astuple(b)) for b in peer.breaks],
         is_cloned=links.clones.holds(peer.number, books.clock.mono_ns() / 1e9),
         is_joining=peer.joining is not None,
+        tried_mono_ns=status.tried_mono_ns,
     )
 
 

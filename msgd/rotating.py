@@ -12,7 +12,7 @@ from contextlib import suppress
 from msgd.books import Books, refused_full
 from msgd.channel import Channel
 from msgd.errors import Fatal, MsgdError, UsageError
-from msgd.linking import Linking
+from msgd.linking import KEY_ROTATED, Linking
 from msgd.log.errors import StorageFull
 from msgd.pairing import Pairing
 from msgd.standing import PeerChange
@@ -112,7 +112,7 @@ class Rotating:
         """From now on this node is another one to its peers."""
         self.links.identity = key.identity
         self.links.arbiters.rotated(key.identity)
-        self.links.cut_all("key rotated")
+        self.links.cut_all(KEY_ROTATED)
         self.say(Rotated())
 
     def _load(self) -> NodeKey:

@@ -156,7 +156,7 @@ class Submitting:
             self._finish(pending)
             return
         if pending.is_waiting:
-            self._consider(pending, is_news=False)
+            self._consider(pending)
         self._tell_more(pending)
 
     def _tell_more(self, pending: Pending) -> None:
@@ -199,7 +199,7 @@ class Submitting:
             self._finish(pending)
             return
         if pending.is_waiting:
-            self._consider(pending, is_news=False)
+            self._consider(pending)
         self._tell_more(pending)
 
     def _read_state(self, pending: Pending) -> None:
@@ -254,7 +254,7 @@ class Submitting:
         for pending in self._open(number):
             if pending.wants_stored and pending.is_waiting:
                 before = pending.pairing
-                self._consider(pending, is_news=True)
+                self._consider(pending)
                 if pending.pairing != before:
                     self._tell_more(pending)
         self._send_replies()
@@ -262,7 +262,7 @@ class Submitting:
     def _open(self, number: int) -> list[Pending]:
         return [p for p in self.pending if not p.done and p.peer.number == number]
 
-    def _consider(self, pending: Pending, *, is_news: bool) -> None:
+    def _consider(self, pending: Pending) -> None:
         """Answer where waiting longer tells nothing new: a person has to act first."""
         before = pending.peer.number
         try:
@@ -272,7 +272,7 @@ class Submitting:
                 self._read_state(pending)
         except MsgdError:
             return  # it stays as it is: `lose` answers when the log process has gone
-        if pending.is_waiting and pending.state == model.HELD and _is_settled(pending, is_news):
+        if pending.is_waiting and pending.state == model.HELD and _is_settled(pending):
             self._finish(pending)
 
     def _check_receipt(self, pending: Pending) -> None:
@@ -381,14 +381,15 @@ class Submitting:
             self.control.send(b"".join(ready))
 
 
-def _is_settled(pending: Pending, is_news: bool) -> bool:
-    """Whether a held message waits for a person here, or for nobody: `is_news` after something has happened.
+def _is_settled(pending: Pending) -> bool:
+    """Whether a held message waits for a person here, or for nobody.
 
-    At an address nothing is settled before its try has ended: in words to compare, or in a failure.
+    At an address nothing is settled before a try has ended that began after the call: in words to compare, or
+    in a failure. An earlier one may have failed before the other side was there.
     """
     peer, steps = pending.peer, pending.pairing or {}
     if peer.hold in NEEDS_A_PERSON or steps.get("theirs") == "rejected":
         return True
     if steps.get("words"):
         return not steps["accepted"]
-    return is_news and not peer.pinned and bool(peer.reason or peer.hold_detail)
+    return not peer.pinned and peer.has_failed_since(pending.began_s)

@@ -264,7 +264,7 @@ class Supervisor:
         def introduce(pid: int) -> None:
             assert self.log is not None
             try:
-                if not self.log.offer(Introduce(kind, pid), mine.fileno()):
+                if not self.log.offer(Introduce(kind, pid, self.node.key.identity), mine.fileno()):
                     journal.event(
                         "child.refused", title=f"{kind} {pid}", reason="the log process does not read"
                     )

@@ -26,7 +26,7 @@ from msgd.wire.trust import JoinDone, KeyFound, MayJoin, MayPair
 NO_LEAVE = {
     "duplicate": ("another link with it stands", 0.0),
     "self": ("this node itself answers there", -1.0),
-    "known": ("it is a peer already", -1.0),
+    "known": ("a peer answers there, with the key that was accepted", -1.0),
     "blocked": ("it is blocked here", -1.0),
     "retired": ("a key answers there that was replaced", -1.0),
 }
@@ -106,6 +106,10 @@ def _deny(wire: Wire, denied: Denied, address: str, deadline_s: float) -> Meetin
 # --- a dial -------------------------------------------------------------------------------------------------
 
 
+class Elsewhere(MeetingFailed):
+    """Another connection with the same node goes on, and tells what comes of it."""
+
+
 class Asking:
     """Gets the log process's leave to say hello to who was found."""
 
@@ -126,13 +130,16 @@ class Asking:
         if answer.code == "key-changed":
             raise WrongKey(found.identity)
         text, retry_s = NO_LEAVE.get(answer.code, (answer.code, float(answer.retry_s)))
-        raise MeetingFailed(f"{text} ({answer.detail})" if answer.detail else text, retry_s)
+        if answer.detail:
+            text = f"{text} ({answer.detail})"
+        raise (Elsewhere if answer.code == "duplicate" else MeetingFailed)(text, retry_s)
 
 
 def dial(node: Node, peer: KnownPeer, connect_s: float, channel: socket.socket, reader: Reader) -> int:
     """Body of a worker that dials."""
     ledger = Ledger(channel)
     asking = Asking(ledger, peer)
+    began_mono_ns = time.monotonic_ns()
     try:
         wire, answer, address, deadline_s = _reach(node, peer, connect_s, asking)
         match answer:
@@ -149,7 +156,7 @@ def dial(node: Node, peer: KnownPeer, connect_s: float, channel: socket.socket, 
                 ledger.ask(JoinDone(2, peer.number, answer.name))
                 return 0
     except (MeetingFailed, OSError, LinkEnded) as error:
-        _tell_failed(ledger, peer, error)
+        _tell_failed(ledger, peer, error, began_mono_ns)
         return 0
     return link.serve(node, wire, ledger, reader, taken, address)
 
@@ -173,13 +180,16 @@ def _reach(node: Node, peer: KnownPeer, connect_s: float, asking: Asking) -> tup
                 raise
 
 
-def _tell_failed(ledger: Ledger, peer: KnownPeer, error: MeetingFailed | OSError | LinkEnded) -> None:
+def _tell_failed(
+    ledger: Ledger, peer: KnownPeer, error: MeetingFailed | OSError | LinkEnded, began_mono_ns: int
+) -> None:
     """Why there is nothing of this dial: to the log process, and for the operator where it matters."""
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    failed = DialFailed(peer.number, reason, 0.0)
+    failed = DialFailed(peer.number, reason, 0.0, began_mono_ns=began_mono_ns)
     level = "debug"
     if isinstance(error, MeetingFailed):
-        failed = DialFailed(peer.number, reason, error.retry_s, error.code, error.detail)
+        failed.began_mono_ns = 0 if isinstance(error, Elsewhere) else began_mono_ns
+        failed.retry_s, failed.code, failed.detail = error.retry_s, error.code, error.detail
         level = "warning" if error.code and reaction(error.code).event_from == 1 else level
     if isinstance(error, WrongKey) and peer.want != "join":
         _say_last(ledger, KeyFound(peer.number, error.found))

@@ -59,16 +59,17 @@ def test_next_step_of_every_hold(
             OUT,
             10,
             15,
-            "this node had lost 11 to 15, which node3 still has; to get them back, here: msgctl recover",
+            "this node had lost 11 to 15, which node3 still has. To get it back, here: `msgctl recover",
         ),
         (
             IN,
             10,
             15,
-            "node3 had lost 11 to 15, which this node still has; to get them back, there: msgctl recover",
+            "node3 had lost 11 to 15, which this node still has. To get it back, there: `msgctl recover",
         ),
-        (OUT, 15, 15, "each holds other bytes; msgctl verify node3 names the first"),
-        (IN, 20, 15, "each holds other bytes; msgctl verify node3 names the first"),
+        (OUT, 15, 15, "each holds other bytes: `msgctl verify node3` names the first"),
+        (OUT, 14, 15, "this node had lost 15, which node3 still has."),
+        (IN, 20, 15, "lacks some of it, or holds other bytes: `msgctl verify node3` tells"),
     ],
 )
 def test_break_says_which_side_lost_what(

@@ -307,6 +307,16 @@ def test_no_hello_is_sent_while_words_are_exchanged() -> None:
     assert small.is_idle
 
 
+def test_an_exchange_that_is_over_keeps_nobody_out() -> None:
+    """A person said no: the other one may ask at once."""
+    small, _ = arbiters()
+    assert small.may_ask(1)
+    small.exchanged(1, 0.0)
+    assert "duplicate" == small.take_exchange(2, START[1], 1, 0.5)[0]
+    small.gone(1)
+    assert ("", []) == small.take_exchange(3, START[1], 2, 0.5)
+
+
 def test_right_after_its_own_exchange_the_smaller_refuses_a_late_hello() -> None:
     for at_s, code in ((FRESH_S, "duplicate"), (FRESH_S + 0.001, "")):
         small, big = arbiters()

@@ -428,3 +428,16 @@ def test_no_words_are_exchanged_at_an_address_whose_invitation_is_being_redeemed
     put_join(here)
     assert "duplicate" == code(here.dial(place.number, "i")[1])
     assert 0 == here.peer(place.number).into
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_join_ends_the_comparing_of_words_with_the_same_node(here: Node, is_ours: bool) -> None:
+    """Else the invitation expires while the connection of the exchange waits for a person."""
+    if is_ours:
+        worker, _ = here.dial(here.hold().number, "b")
+        here.file(worker, is_ours=True)
+    else:
+        worker = here.asked_by("b")
+    number = put_join(here, "b").value
+    assert worker.is_cut
+    assert ([], "join") == (here.requests(), here.known(number).want)

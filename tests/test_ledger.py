@@ -18,6 +18,7 @@ from msgd.trust.identity import load_or_create
 from msgd.wire.codec import Message, encode
 from msgd.wire.ledger import (
     TABLE,
+    Cut,
     DialFailed,
     Done,
     Duplicates,
@@ -33,7 +34,7 @@ from msgd.wire.ledger import (
     Watch,
 )
 from msgd.wire.pipe import Pipe
-from msgd.wire.trust import PutRecovered, TrustChanged
+from msgd.wire.trust import PutRecovered, Rotate, TrustChanged
 
 WITHIN_S = 10
 OWN = "127.0.0.1:6743"
@@ -48,15 +49,15 @@ class Log:
         self.supervisor = Pipe(mine, TABLE)
         self.tokens = 0
         config = Config(name="a", listen=(ListenAddress.parse(OWN),), state=str(directory), socket="/x")
-        identity = load_or_create(str(directory), None).identity
-        body = lambda: ledger.run(theirs, SharedPage(), config, identity)  # noqa: E731
+        self.identity = load_or_create(str(directory), None).identity
+        body = lambda: ledger.run(theirs, SharedPage(), config, self.identity)  # noqa: E731
         self.thread = threading.Thread(target=body, daemon=True)
         self.thread.start()
         self.control = self.channel("control")
 
     def channel(self, kind: str) -> Pipe:
         mine, theirs = socket.socketpair()
-        assert self.supervisor.offer(Introduce(kind, os.getpid()), theirs.fileno())
+        assert self.supervisor.offer(Introduce(kind, os.getpid(), self.identity), theirs.fileno())
         theirs.close()
         return Pipe(mine, TABLE)
 
@@ -159,6 +160,15 @@ def test_what_a_refusal_says_holds_what_waits_and_watchers_hear_of_it(log: Log) 
     assert ("unpaired", 1, 0) == (peer.hold, peer.held, peer.queued)
     assert "msgctl pair" in peer.hold_detail
     worker.sock.close()
+
+
+def test_a_worker_that_was_forked_with_a_former_key_is_told_to_end(log: Log) -> None:
+    before = log.channel("link")
+    assert isinstance(log.ask(Rotate, "eva"), Done)
+    after = log.channel("link")  # the supervisor has not heard of the new key yet
+    for worker in (before, after):
+        assert Cut("key rotated") == log.hear(worker, lambda frame: isinstance(frame, Cut))
+        worker.sock.close()
 
 
 def test_what_a_peer_gives_back_is_kept_and_its_ids_are_known(log: Log) -> None:

@@ -175,7 +175,10 @@ def test_ask_prints_words_or_the_reason(pairing: Pairing, run: Runner) -> None:
     assert done.code == 0 and WORDS in done.out and "here:  msgctl pair accept node3" in done.out
     nobody = {"request": None, "reason": "no route to host", "peer": {**PEER, "hold": "unpaired"}}
     pairing.server.script["PairAsk"] = lambda connection, call: connection.reply(nobody)
-    assert (4, "no route to host\n") == ((done := run("pair", "ask", "192.168.1.5")).code, done.out)
+    assert (4, "No words with node3: no route to host\n") == (
+        (done := run("pair", "ask", "192.168.1.5")).code,
+        done.out,
+    )
 
 
 INVITATION = "msgd1jh6rcdjqduxqo7pbiffy7gpuigyuap5leb5saux32laglzhorz64ebqgaydambqgaycqkbifaucqkbifaucqkbifau"
@@ -332,7 +335,7 @@ def test_name_that_another_peer_has_is_replaced(pairing: Pairing) -> None:
     """The question says so, and asks for another one."""
     pairing.request["conflict"] = "node3"
     with on_terminal(pairing, "pair", "accept", "192.168.1.5") as terminal:
-        terminal.see("with another key: is this the same machine?")
+        terminal.see("with another key.")
         terminal.answer("y")
         terminal.see("Another name for this one: ")
         terminal.answer("node4")

@@ -72,7 +72,7 @@ def test_one_act_is_one_exchange(here: Node) -> None:
 
 @pytest.mark.parametrize(
     ("refusal", "again"),
-    [("limit", True), ("closing", True), ("rejected", False), ("duplicate", False), ("off", False)],
+    [("limit", True), ("closing", True), ("rejected", False), ("duplicate", True), ("off", False)],
 )
 def test_an_act_counts_again_only_when_the_other_side_had_no_time(
     here: Node, refusal: str, again: bool
@@ -492,6 +492,32 @@ def test_a_yes_makes_the_held_address_the_peer_with_its_messages(here: Node) -> 
     )
 
 
+def test_a_yes_lets_what_waits_for_other_addresses_of_the_same_node_flow(here: Node) -> None:
+    """The words were known when the others were tried, so nothing else of them will ever be asked."""
+    place, other, stranger = here.hold(), here.hold("192.0.2.10:6743"), here.hold("192.0.2.11:6743")
+    exchange(here, place.number, "b")
+    assert "duplicate" == code(here.dial(other.number, "b")[1])
+    exchange(here, stranger.number, "c")
+    places = [asked.places for asked in here.requests()]
+    assert [[place.number, other.number], [stranger.number]] == places
+    assert not act(here, other.number).changed, "its words are on the screen"
+    here.decide("b", True)
+    assert (place.number, 0) == (here.peer(other.number).into, here.peer(stranger.number).into)
+    assert 2 == here.peer(place.number).out.waiting_count
+
+
+def test_a_link_lets_what_waits_where_that_peer_answers_flow(here: Node) -> None:
+    """However it became one: here its request has expired, and a person typed its key."""
+    place = here.hold()
+    exchange(here, place.number, "b")
+    here.clock.pass_s(601)
+    peer = here.add("b", "b")
+    assert 0 == here.peer(place.number).into
+    here.gate.link_stands(peer)
+    here.commit()
+    assert (peer.number, 1) == (here.peer(place.number).into, here.peer(peer.number).out.waiting_count)
+
+
 def test_who_asks_from_a_held_address_takes_over_what_waits_there(here: Node) -> None:
     first, second = here.hold("198.51.100.1:6743"), here.hold()
     exchange(here, second.number, "b", name="node-b")
@@ -556,6 +582,18 @@ def test_an_accepted_peer_is_dialled_once_the_connection_is_gone(here: Node) -> 
     here.gate.link_stands(here.peer(number))
     here.commit()
     assert [] == here.requests()
+
+
+def test_a_request_that_is_over_there_is_over_here(here: Node) -> None:
+    """Else a person here would wait for a yes that nobody there is asked for any more."""
+    channel = here.asked_by("b")
+    number = here.decide("b", True).value
+    here.end(channel)
+    here.person(DialFailed(number, "it has our request", 0.0, "pending"))
+    assert ["node-b"] == [r.name for r in here.requests()]
+    here.person(DialFailed(number, "it has not accepted us", 60.0, "unpaired"))
+    assert [] == here.requests()
+    assert "msgctl pair ask node-b" in here.links.hold_of(here.peer(number)).detail
 
 
 def test_their_no_is_shown_and_holds_what_waits(here: Node) -> None:

@@ -92,8 +92,8 @@ def test_an_invitation_is_read_with_tolerance(pieces: str | list[str]) -> None:
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        ("", "begins with 'nothing', expected 'msgd1'"),
-        ("hola", "not an invitation: it begins with 'hola', expected 'msgd1'"),
+        ("", "no invitation: it is empty"),
+        ("hola", "no invitation: it begins with 'hola', expected 'msgd1'"),
         ("msgd2" + TEXT[5:], "begins with 'msgd2'"),
         ("msgdl" + TEXT[5:], "begins with 'msgdl'"),
         ("msgd1", "only the beginning of an invitation"),
@@ -101,14 +101,14 @@ def test_an_invitation_is_read_with_tolerance(pieces: str | list[str]) -> None:
         (TEXT[:7], "7 of 122 letters"),
         (TEXT[:80], "80 of 122 letters"),
         (TEXT[:-1], "121 of 122 letters"),
-        (TEXT + "a", "123 letters, expected 122: something follows"),
-        (TEXT + TEXT[5:], "239 letters, expected 122: something follows"),
+        (TEXT + "a", "Something follows the invitation: 123 letters, expected 122"),
+        (TEXT + TEXT[5:], "Something follows the invitation: 239 letters, expected 122"),
         (TEXT[:9] + "0" + TEXT[10:], r"has no '0' \(letter 10\)"),
         (TEXT[:50] + "-" + TEXT[50:], r"has no '-' \(letter 51\)"),
         (TEXT[:50] + "ñ" + TEXT[51:], "has no 'ñ'"),
-        (TEXT[:30] + "a" + TEXT[31:], "a letter of this invitation is wrong"),
-        (TEXT[:20] + TEXT[21] + TEXT[20] + TEXT[22:], "a letter of this invitation is wrong"),
-        (TEXT[:-1] + "3", "a letter of this invitation is wrong"),
+        (TEXT[:30] + "a" + TEXT[31:], "A letter of this invitation is wrong"),
+        (TEXT[:20] + TEXT[21] + TEXT[20] + TEXT[22:], "A letter of this invitation is wrong"),
+        (TEXT[:-1] + "3", "A letter of this invitation is wrong"),
     ],
 )
 def test_a_wrong_invitation_says_what_is_wrong(written: str, why: str) -> None:
@@ -153,11 +153,11 @@ def test_addresses_are_written_as_the_protocol_says(addresses: list[str], bytes_
 @pytest.mark.parametrize(
     ("addresses", "why"),
     [
-        ((), "0 addresses, expected 1 to 4"),
-        (("10.0.0.1:1",) * 5, "5 addresses, expected 1 to 4"),
+        ((), "0 addresses are given; an invitation holds 1 to 4"),
+        (("10.0.0.1:1",) * 5, "5 addresses are given; an invitation holds 1 to 4"),
         (("[fe80::1%eth0]:6743",), "fe80::1%eth0 means nothing on another machine"),
-        (("n" * 128 + ":1",), "a host name of 128 bytes, at most 127"),
-        (("n" * 100 + ":1", "m" * 100 + ":1"), "an invitation of 272 bytes, at most 255"),
+        (("n" * 128 + ":1",), "A host name of 128 bytes is too long, at most 127 fit"),
+        (("n" * 100 + ":1", "m" * 100 + ":1"), "The invitation would have 272 bytes; at most 255 fit"),
     ],
 )
 def test_addresses_that_do_not_fit_are_refused(addresses: tuple[str, ...], why: str) -> None:
@@ -188,7 +188,7 @@ def test_addresses_that_do_not_fit_are_refused(addresses: tuple[str, ...], why: 
 def test_a_form_that_we_do_not_know_is_refused(tail: str) -> None:
     """With a good check: made by a newer msgd, or by somebody who tries."""
     body = A.identity + ID + SECRET + bytes(4) + bytes.fromhex(tail)
-    with pytest.raises(UsageError, match="of a form that this msgd does not know") as caught:
+    with pytest.raises(UsageError, match="has a form that this msgd does not know") as caught:
         parse_invitation(pack_invitation(body))
     assert caught.value.hint
 
@@ -196,7 +196,7 @@ def test_a_form_that_we_do_not_know_is_refused(tail: str) -> None:
 def test_a_short_form_is_refused() -> None:
     """A good check over next to nothing."""
     for body in (b"", A.identity):
-        with pytest.raises(UsageError, match="of a form"):
+        with pytest.raises(UsageError, match="has a form"):
             parse_invitation(pack_invitation(body))
 
 

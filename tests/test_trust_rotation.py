@@ -19,7 +19,6 @@ from msgd.trust.rotation import (
     chain_of,
     follow,
     make_rotation,
-    retired_with,
     successors_of,
 )
 
@@ -167,13 +166,6 @@ def test_known_successors_are_no_conflict() -> None:
     known = successors_of(IDS[:2], IDS[2])
     assert {IDS[0]: IDS[1], IDS[1]: IDS[2]} == known
     assert Followed(IDS[2], IDS[:3], []) == follow(chain(0, 1, 2, 3), KEYS[3].spki, {IDS[2]}, known)
-
-
-def test_retired_keys_are_kept_in_order_and_once() -> None:
-    """What was known before, and what a chain adds to it."""
-    assert IDS[:2] == retired_with(IDS[:1], IDS[1:2])
-    assert IDS[:3] == retired_with(IDS[1:2], IDS[:3])
-    assert [IDS[7], *IDS[:2]] == retired_with([IDS[7], IDS[0]], IDS[:2])
 
 
 def test_what_is_shown_is_the_newest_of_ours() -> None:

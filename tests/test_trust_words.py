@@ -89,11 +89,11 @@ def test_words_are_read_with_tolerance(written: str) -> None:
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        ("", "0 words, expected 4"),
-        ("receive action stone", "3 words, expected 4"),
-        ("receive action stone hire zoo", "5 words, expected 4"),
+        ("", "0 words are given, expected 4"),
+        ("receive action stone", "3 words are given, expected 4"),
+        ("receive action stone hire zoo", "5 words are given, expected 4"),
         ("rec action stone hire", "'rec' is none of the words"),
-        ("receipt action stone hire", "'receipt' is none of the words: is it receive"),
+        ("receipt action stone hire", "'receipt' is none of the words; perhaps receive"),
         ("receive action stone hola", "'hola' is none of the words"),
         ("receive action stone ñandú", "'ñandú' is none of the words"),
     ],

@@ -173,18 +173,18 @@ def parse_identity(text: str) -> bytes:
     letters = "".join(text.split()).replace("-", "").upper().translate(_LOOKALIKES)
     foreign = _NOT_BASE32.search(letters)
     if foreign:
-        raise UsageError(f"an identity has no {foreign.group()!r}", "it is written with A-Z and 2-7")
+        raise UsageError(f"An identity has no {foreign.group()!r}.", "It is written with A-Z and 2-7.")
     if len(letters) != TEXT_LETTERS:
         raise UsageError(
-            f"{len(letters)} of {TEXT_LETTERS} letters of an identity",
-            "copy all 8 groups of 7 as `msgctl status` shows them on that node",
+            f"These are {len(letters)} of {TEXT_LETTERS} letters of an identity.",
+            "Copy all 8 groups of 7 as `msgctl identity` prints them on that node.",
         )
     raw = base64.b32decode(letters)
     identity, check = raw[:-CHECK_BYTES], raw[-CHECK_BYTES:]
     if check != _check(identity):
         raise UsageError(
-            "a letter of this identity is wrong: its check does not fit",
-            "compare it with what `msgctl status` shows on that node",
+            "A letter of this identity is wrong: its check does not fit.",
+            "Compare it with what `msgctl identity` prints on that node.",
         )
     return identity
 

@@ -39,8 +39,9 @@ MAX_NAME_BYTES = 127
 _head = struct.Struct(">B32s8s16sIB")
 _port = struct.Struct(">H")
 _NOT_BASE32 = re.compile("[^a-z2-7]")
-_WHOLE = "copy the whole line that `msgctl pair invite` printed"
-_NEWER = "let the other node's person run `msgctl pair invite` again, or update this msgd"
+_WHOLE = "Copy the whole line that `msgctl pair invite` printed."
+_NEWER = "Run `msgctl pair invite` again on the other machine, or update msgd here."
+_FEWER = "Name fewer or shorter addresses with --address."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +60,11 @@ def format_invitation(invitation: Invitation) -> str:
     addresses = [_pack_address(Address.parse(text)) for text in invitation.addresses]
     if not 1 <= len(addresses) <= MAX_ADDRESSES:
         raise UsageError(
-            f"{len(addresses)} addresses, expected 1 to {MAX_ADDRESSES}", "name them with --address"
+            f"{len(addresses)} addresses are given; an invitation holds 1 to {MAX_ADDRESSES}.", _FEWER
         )
     size = _head.size + sum(map(len, addresses)) + CHECK_BYTES
     if size > MAX_BYTES:
-        raise UsageError(
-            f"an invitation of {size} bytes, at most {MAX_BYTES}",
-            "name fewer or shorter addresses with --address",
-        )
+        raise UsageError(f"The invitation would have {size} bytes; at most {MAX_BYTES} fit.", _FEWER)
     data = _head.pack(
         size,
         invitation.identity,
@@ -85,7 +83,7 @@ def parse_invitation(pieces: str | Iterable[str]) -> Invitation:
     try:
         return _unpack(data)
     except (struct.error, ValueError, IndexError) as error:
-        raise UsageError("an invitation of a form that this msgd does not know", _NEWER) from error
+        raise UsageError("This invitation has a form that this msgd does not know.", _NEWER) from error
 
 
 def letters_of(size: int) -> int:
@@ -109,32 +107,32 @@ def is_join_proof(proof: bytes, secret: bytes, acceptor: bytes, dialler: bytes, 
 def _decode(text: str) -> bytes:
     """The bytes up to the check, which fits."""
     if not text.startswith(PREFIX):
-        shown = text[: len(PREFIX)] or "nothing"
-        raise UsageError(f"not an invitation: it begins with {shown!r}, expected {PREFIX!r}", _WHOLE)
+        what = f"it begins with {text[: len(PREFIX)]!r}, expected {PREFIX!r}" if text else "it is empty"
+        raise UsageError(f"This is no invitation: {what}.", _WHOLE)
     letters = text[len(PREFIX) :]
     foreign = _NOT_BASE32.search(letters)
     if foreign:
         place = len(PREFIX) + foreign.start() + 1
         raise UsageError(
-            f"an invitation has no {foreign.group()!r} (letter {place})",
-            f"behind {PREFIX} it is written with a-z and 2-7: 0 may be an o, 1 an l or i, 8 a b",
+            f"An invitation has no {foreign.group()!r} (letter {place}).",
+            f"Behind {PREFIX} it is written with a-z and 2-7: 0 may be an o, 1 an l or i, 8 a b.",
         )
     _check_length(letters)
     data = _bytes_of(letters)
     if data is None or not compare_digest(data[-CHECK_BYTES:], _check(data[:-CHECK_BYTES])):
-        raise UsageError("a letter of this invitation is wrong: its check does not fit", _WHOLE)
+        raise UsageError("A letter of this invitation is wrong: its check does not fit.", _WHOLE)
     return data[:-CHECK_BYTES]
 
 
 def _check_length(letters: str) -> None:
     if len(letters) < 2:  # the length is not there yet
-        raise UsageError("only the beginning of an invitation", _WHOLE)
+        raise UsageError("This is only the beginning of an invitation.", _WHOLE)
     size = int.from_bytes(base64.b32decode(letters[:2].upper() + "======"), "big")
     given, expected = len(PREFIX) + len(letters), letters_of(size)
     if given < expected:
-        raise UsageError(f"{given} of {expected} letters of an invitation", _WHOLE)
+        raise UsageError(f"{given} of {expected} letters of an invitation: the rest is cut off.", _WHOLE)
     if given > expected:
-        raise UsageError(f"{given} letters, expected {expected}: something follows the invitation", _WHOLE)
+        raise UsageError(f"Something follows the invitation: {given} letters, expected {expected}.", _WHOLE)
 
 
 def _bytes_of(letters: str) -> bytes | None:
@@ -199,10 +197,12 @@ def _pack_host(host: str) -> bytes:
     except ValueError:
         name = host.encode()
         if len(name) > MAX_NAME_BYTES:
-            raise UsageError(f"a host name of {len(name)} bytes, at most {MAX_NAME_BYTES}") from None
+            raise UsageError(
+                f"A host name of {len(name)} bytes is too long, at most {MAX_NAME_BYTES} fit.", _FEWER
+            ) from None
         return bytes([0x80 | len(name)]) + name
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id:
-        raise UsageError(f"{host} means nothing on another machine", "name another address with --address")
+        raise UsageError(f"{host} means nothing on another machine.", "Name another one with --address.")
     return bytes([ip.version]) + ip.packed
 
 

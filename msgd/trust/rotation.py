@@ -93,11 +93,6 @@ def successors_of(retired: Iterable[bytes], identity: bytes) -> dict[bytes, byte
     return dict(pairwise((*retired, identity)))
 
 
-def retired_with(retired: Iterable[bytes], more: Sequence[bytes]) -> list[bytes]:
-    """A peer's retired identities, oldest first, once `more` (of a followed chain) are."""
-    return [identity for identity in retired if identity not in more] + list(more)
-
-
 def _conflicts(
     chain: Sequence[Rotation],
     keys: Sequence[bytes],

@@ -29,6 +29,7 @@ TELLING_LETTERS = 4
 LIST_SHA256 = "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda"
 
 _BETWEEN = re.compile(r"[\s,;.\-]+")
+_AS_SHOWN = "Give them as both screens show them."
 
 
 def commit_of(t: bytes, nonce: bytes) -> bytes:
@@ -56,7 +57,7 @@ def parse_words(text: str) -> list[str]:
     """
     found = [_parse_word(word) for word in _BETWEEN.split(text.strip().lower()) if word]
     if len(found) != WORDS:
-        raise UsageError(f"{len(found)} words, expected {WORDS}", "give them as both screens show them")
+        raise UsageError(f"{len(found)} words are given, expected {WORDS}.", _AS_SHOWN)
     return found
 
 
@@ -88,6 +89,6 @@ def _by_letters() -> dict[str, str]:
 def _parse_word(text: str) -> str:
     word = _by_letters().get(text[:TELLING_LETTERS])
     if word is None or not word.startswith(text):
-        near = f": is it {word}?" if word else ""
-        raise UsageError(f"{text!r} is none of the words{near}", "give them as both screens show them")
+        near = f"; perhaps {word}" if word else ""
+        raise UsageError(f"{text!r} is none of the words{near}.", _AS_SHOWN)
     return word

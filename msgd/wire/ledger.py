@@ -45,10 +45,15 @@ from msgd.wire.trust import (
 
 
 class Introduce(Frame):
-    """A new channel: its socket travels with this frame (SCM_RIGHTS). `kind`: control, link or index."""
+    """A new channel: its socket travels with this frame (SCM_RIGHTS). `kind`: control, link or index.
+
+    `identity`: whose key the process holds. A link worker that was forked with a former key of this node is
+    told to end.
+    """
 
     kind: str
     pid: int
+    identity: bytes
 
 
 class Ping(Frame):
@@ -114,6 +119,7 @@ class DialFailed(Frame):
     code: str = ""  # of the peer's refusal, where there was one
     detail: str = ""  # of that refusal
     is_linked: bool = False  # a link ever stood, says the log process on the way to the supervisor
+    began_mono_ns: int = 0  # when it began; 0: no failure, another connection goes on
 
 
 class Settings(Frame):
@@ -293,6 +299,11 @@ class PeerState(Frame):
     breaks: list[Break] = []  # the last time that both logs differed, per direction
     is_cloned: bool = False  # two live nodes use its key
     is_joining: bool = False  # its invitation is accepted here, and not yet redeemed there
+    tried_mono_ns: int = 0  # when the last dial began that failed; 0: none did
+
+    def has_failed_since(self, now_s: float) -> bool:
+        """Whether a dial that began after this moment (CLOCK_MONOTONIC) has failed."""
+        return self.tried_mono_ns >= now_s * 1e9
 
 
 class State(Frame):

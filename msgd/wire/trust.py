@@ -40,6 +40,7 @@ class RequestState(Frame):
     conflict: str  # name of the peer that has this name with another identity, empty none
     rekey: bool  # accepting replaces the key of `peer`
     theirs: str  # "", "accepted" or "rejected": what the other side's person has said
+    places: list[int] = []  # numbers of the held addresses at which this identity answers
 
 
 class RequestList(Frame):
