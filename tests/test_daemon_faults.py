@@ -387,7 +387,7 @@ def test_a_damaged_message_that_waits_harms_no_other_peer(nodes: Nodes) -> None:
 BUILDER = """
 import os, sys, time
 from msgd.config import load
-from msgd.ledger import open_books
+from msgd.opening import open_books
 from msgd.log.page import SharedPage
 from msgd.log.record import Kind
 from msgd.model import uuid7
