@@ -15,6 +15,7 @@ from msgd.standing import Peer
 from msgd.wire.frame import DirectionState
 from msgd.wire.ledger import Cut, DialFailed, KnownPeer, Plan, Tell
 
+OTHERS = 3  # further addresses at which a peer is looked for
 KEY_ROTATED = "key rotated"  # why links end whose worker holds a former key of this node
 
 
@@ -115,8 +116,14 @@ class Linking:
             removed=peer.removed or bool(peer.into),
             link_pid=link.pid if link else 0,
             want=self._want(peer),
-            others=peer.joining.addresses[1:] if peer.joining else [],
+            others=peer.joining.addresses[1:] if peer.joining else self._others(peer),
         )
+
+    def _others(self, peer: Peer) -> list[str]:
+        """Where it has answered, too, when somebody here sent there: it may have moved. Newest first."""
+        peers = self.books.delivery.peers
+        known = [peers[number].address for number in reversed(peer.aliases) if number in peers]
+        return [address for address in dict.fromkeys(known) if address != peer.address][:OTHERS]
 
     def _want(self, peer: Peer) -> str:
         """What a dial of this peer is for; empty: it is not dialled."""

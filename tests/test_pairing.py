@@ -171,6 +171,19 @@ def test_a_peer_that_answers_at_an_address_gets_what_waits_there(here: Node) -> 
     assert (1, peer.number) == (here.peer(peer.number).out.waiting_count, here.peer(place.number).into)
 
 
+def test_a_peer_that_has_moved_is_dialled_where_it_answered(here: Node) -> None:
+    """What was sent there waits for it; its old address may be nobody's now."""
+    peer = here.add("b", "b", "192.0.2.7:6743")
+    for n in (2, 3, 4, 5):
+        place = here.hold(f"192.0.2.{n}:6743")
+        here.dial(place.number, "b")
+    others = ["192.0.2.5:6743", "192.0.2.4:6743", "192.0.2.3:6743"]
+    assert ("192.0.2.7:6743", others) == (here.known(peer.number).address, here.known(peer.number).others)
+    assert others == here.said[-1].peers[0].others, "the supervisor has heard of it"
+    here.restart()
+    assert others == here.known(peer.number).others
+
+
 def test_a_blocked_peer_that_answers_gets_nothing(here: Node) -> None:
     place, peer = here.hold(), here.add("b", "b")
     here.person(PutPeer(1, "block", "eva", peer.number))
