@@ -191,6 +191,11 @@ def prepare(title: str) -> None:
     own in ps; the first one set costs more than the later ones of the children.
     """
     setproctitle.setproctitle(title)
+    freeze()
+
+
+def freeze() -> None:
+    """Leave all that there is now alone at later collections, here and in the children."""
     gc.collect()
     gc.freeze()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from msgd import __version__, advising, inspecting, introducing, model, reading, showing, trusting
+from msgd import __version__, advising, introducing, model, reading, showing, trusting
 from msgd.errors import INTERFACE, UsageError
 from msgd.reading import IdCall, LogCall, QueueCall
 from msgd.sending import SendCall
@@ -38,6 +38,18 @@ class Command:
         self.run = run
         self.verb = verb  # of `[access]`; any: at least one of them; empty: everybody
         self.is_send = is_send  # may be under way beside others
+
+
+class VerifyCall(msgspec.Struct):
+    """With whose log to compare; without a peer this node's log alone is checked."""
+
+    peer: str | None = None
+
+
+class RecoverCall(msgspec.Struct):
+    """From whom."""
+
+    peer: str
 
 
 class InterfaceCall(msgspec.Struct):
@@ -162,6 +174,18 @@ def _get_description(control: Control, call: InterfaceCall, more: bool) -> None:
         control.no_interface(call.interface)
 
 
+def _verify(control: Control, call: VerifyCall, more: bool) -> None:
+    from msgd import inspecting  # a twentieth of a start, and few calls need it
+
+    inspecting.verify(control, call.peer, more)
+
+
+def _recover(control: Control, call: RecoverCall, more: bool) -> None:
+    from msgd import inspecting
+
+    inspecting.recover(control, call.peer, more)
+
+
 COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.Send": Command(SendCall, _send, "send", is_send=True),
     f"{INTERFACE}.SendMany": Command(SendCall, _send_many, "send", is_send=True),
@@ -186,8 +210,8 @@ COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.PairJoin": Command(introducing.JoinCall, introducing.join, "pair"),
     f"{INTERFACE}.Identity": Command(Nothing, trusting.identity, "any"),
     f"{INTERFACE}.IdentityRotate": Command(Nothing, trusting.rotate, "admin"),
-    f"{INTERFACE}.Verify": Command(inspecting.VerifyCall, inspecting.verify, "history"),
-    f"{INTERFACE}.Recover": Command(inspecting.RecoverCall, inspecting.recover, "admin"),
+    f"{INTERFACE}.Verify": Command(VerifyCall, _verify, "history"),
+    f"{INTERFACE}.Recover": Command(RecoverCall, _recover, "admin"),
     f"{INTERFACE}.Status": Command(Nothing, _status, "any"),
     f"{INTERFACE}.Reload": Command(Nothing, _reload, "admin"),
 }

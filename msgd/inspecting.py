@@ -29,33 +29,23 @@ if TYPE_CHECKING:
 LINK_S = 15.0  # for a link that has to stand first
 PUT_BYTES = 4 << 20  # on its way to the log process without an answer
 PUT_FRAMES = 256
-DAMAGE_HINT = "What is sound is served as before. Restore the segment from a copy, or `msgctl recover`."
+DAMAGE_HINT = (
+    "What is sound is served as before. Restore the segment from a copy, or `msgctl recover --from PEER`."
+)
 
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class VerifyCall(msgspec.Struct):
-    """With whose log to compare; without a peer this node's log alone is checked."""
-
-    peer: str | None = None
-
-
-class RecoverCall(msgspec.Struct):
-    """From whom."""
-
-    peer: str
 
 
 # --- verify -------------------------------------------------------------------------------------------------
 
 
-def verify(control: Control, call: VerifyCall, more: bool) -> None:
+def verify(control: Control, who: str | None, more: bool) -> None:
     """Check this log, or compare it with a peer's."""
     report = Report(control, more)
-    if call.peer is None:
+    if who is None:
         _verify_alone(control, report)
     else:
-        _verify_with(control, control.lookup(call.peer, removed=True), report)
+        _verify_with(control, control.lookup(who, removed=True), report)
 
 
 def _verify_alone(control: Control, report: Report) -> None:
@@ -187,10 +177,10 @@ def _way(control: Control, peer: PeerState, direction: int) -> str:
 # --- recover ------------------------------------------------------------------------------------------------
 
 
-def recover(control: Control, call: RecoverCall, more: bool) -> None:
+def recover(control: Control, who: str, more: bool) -> None:
     """Get back from a peer what this log has lost of both directions."""
     report = Report(control, more)
-    peer = _linked(control, control.lookup(call.peer))
+    peer = _linked(control, control.lookup(who))
     puts = _Puts(control, peer.number)
     with Visit(control, peer) as talk:
         total = {OUT: 0, IN: 0}

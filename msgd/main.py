@@ -92,8 +92,11 @@ def _serve(
         return identity.load_or_create(config.state, os.environ.get("CREDENTIALS_DIRECTORY"))
 
     node = node_of(config, load_key())
-    rehearse(node)
     children.prepare("msgd")
+
+    def warm_up() -> None:
+        rehearse(node)
+        children.freeze()
 
     def reload() -> Config:
         new = load(options.config, os.environ, os.geteuid())
@@ -108,6 +111,7 @@ def _serve(
         systemd.Notifier(),
         reload,
         load_key,
+        warm_up,
         waiting.ready if waiting else lambda: None,
     )
     supervisor.unlink_socket = all(name != "control" for name, _ in passed)

@@ -54,8 +54,9 @@ CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Supervisor:
-    """The parent of all. `reload` reads the configuration again, `load_key` the node's key; `node` is who
-    this is.
+    """The parent of all. `node` is who this is; `reload` reads the configuration again, `load_key` the key.
+
+    `warm_up` makes everything ready for the first link worker; it runs while the log process opens the log.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Supervisor:
         notifier: systemd.Notifier,
         reload: Callable[[], Config],
         load_key: Callable[[], NodeKey],
+        warm_up: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
         self.config = config
@@ -88,6 +90,7 @@ class Supervisor:
         self._make_listeners = listeners
         self._reload_config = reload
         self._load_key = load_key
+        self._warm_up = warm_up
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.signals, selectors.EVENT_READ, self._take_signals)
@@ -105,6 +108,7 @@ class Supervisor:
         """Serve until told to stop; returns the exit code. Raises MsgdError where nothing could start."""
         try:
             self._start_log()
+            self._warm_up()
             while self.exit_code is None:
                 for key, _ in self._selector.select(self._timeout_s()):
                     if self._selector.get_map().get(key.fd) is key:  # not closed by one before it

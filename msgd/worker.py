@@ -9,7 +9,7 @@ import socket
 import time
 from hashlib import sha256
 
-from msgd import exchanging, journal, link, meeting, serving
+from msgd import exchanging, journal, link, meeting
 from msgd.asking import Ledger, LinkEnded
 from msgd.log.reader import Reader
 from msgd.meeting import Answer, Found, WrongKey
@@ -69,6 +69,8 @@ def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket
             return error.exit_code
         return UNFINISHED if isinstance(error, OSError) else 0
     if hello.want == "service":
+        from msgd import serving  # few connections need it, and every start would wait for it
+
         return serving.serve(node, wire, reader, answer, channel)
     return link.serve(node, wire, ledger, reader, answer, address)
 
