@@ -72,3 +72,12 @@ def peer_ls(args: Args, screen: Screen, client: Client, form: str) -> int:
     else:
         screen.write("no peers\n")
     return 0
+
+
+HANDLERS = {
+    "show": show,
+    "why": why,
+    "queue": queue,
+    "status": status,
+    "peer ls": peer_ls,
+}

@@ -1,8 +1,8 @@
-"""msgctl's grammar as data, and the way from a command line to an exit code.
+"""The way from a command line to an exit code.
 
-`VERBS` is the whole grammar: what `grammar` reads by, what `help` prints. `HANDLERS` says who does the work,
-imported only then: starting is most of what a plain `send` costs. Every error ends here as one sentence
-and an exit code (`msgd.errors`); no traceback reaches a user.
+`verbs` has the whole grammar. `HANDLERS` says who does the work, imported only then: starting is most of what
+a plain `send` costs. Every error ends here as one sentence and an exit code (`msgd.errors`); no traceback
+reaches a user.
 """
 
 import os
@@ -10,103 +10,14 @@ import sys
 from _collections_abc import Callable
 
 from msgctl.client import Client
-from msgctl.grammar import FLAG, Args, Option, Verb, read
+from msgctl.grammar import Args, read
 from msgctl.output import BrokenOutput, Screen, complain
 from msgctl.places import control_socket
+from msgctl.verbs import EVERYWHERE, VERBS
 from msgd.errors import UNEXPECTED, MsgdError, UsageError
 from msgd.wire.varlink import dump_text
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-HISTORY_FORMATS = ("short", "short-iso", "verbose", "json", "json-pretty", "cat")
-LINE_FORMATS = ("short", "json")
-
-EVERYWHERE = (
-    Option("", "socket", "PATH", "talk to the msgd behind this control socket"),
-    Option("", "node", "NAME", "talk to this node of the lab, such as node1"),
-    Option("o", "output", "FORMAT", "how to print: {formats}"),
-    Option("h", "help", FLAG, "print this and end"),
-    Option("", "version", FLAG, "print the version and end"),
-)
-
-SEND = (
-    Option("l", "lines", FLAG, "send every line of the input as a message of its own"),
-    Option("f", "file", "FILE", "take the body (with -l: the lines) from FILE"),
-    Option(
-        "",
-        "wait",
-        "LEVEL",
-        "succeed only at this level: queued or stored; --wait alone: stored",
-        bare="stored",
-    ),
-    Option("", "timeout", "TIME", "how long to wait for stored (3s)"),
-    Option("", "ttl", "TIME", "let the message expire when it cannot go out within this time"),
-    Option("", "id", "KEY", "send once: a message of yours to this peer with this KEY is never sent again"),
-    Option("H", "header", "NAME=VALUE", "add a header; may be given more than once", many=True),
-    Option("q", "quiet", FLAG, "print nothing but errors"),
-)
-LOG = (
-    Option("S", "since", "TIME", "only what was stored here at TIME or later"),
-    Option("U", "until", "TIME", "only what was stored here before TIME"),
-    Option("f", "follow", FLAG, "go on with what comes; begins with the last 10 where nothing else is said"),
-    Option("n", "lines", "N", "only the newest N, or all; -n alone: 10", bare="10", loose=True),
-    Option("r", "reverse", FLAG, "newest first"),
-    Option(
-        "g", "grep", "PATTERN", "only texts with this regular expression; small letters find capitals, too"
-    ),
-    Option("", "after-cursor", "CURSOR", "only what lies behind this place in the log"),
-    Option("", "cursor-file", "FILE", "go on after the place kept in FILE, and keep the new one there"),
-    Option("", "show-cursor", FLAG, "print the place of the last message at the end"),
-    Option("", "utc", FLAG, "times in UTC"),
-    Option("", "peer", "PEER", "only messages to and from this peer"),
-    Option("", "direction", "in|out", "only one direction"),
-    Option("", "state", "STATE", "only messages in this state"),
-    Option("", "kind", "KIND", "only messages of this kind"),
-    Option("", "id", "ID", "only the message with this id, or whose id begins so"),
-    Option("", "user", "USER", "only messages sent by this user"),
-)
-UTC = (Option("", "utc", FLAG, "times in UTC"),)
-KEY = (Option("", "key", "IDENTITY", "the identity of the peer's key, as `msgctl status` prints it there"),)
-KEEP = (Option("", "keep", FLAG, "keep the nodes' directories, with keys and logs, for the next `lab up`"),)
-
-VERBS = (
-    Verb("send", "send a message", words=("PEER", "[TEXT]"), options=SEND, formats=LINE_FORMATS),
-    Verb("log", "print messages", options=LOG, formats=HISTORY_FORMATS),
-    Verb("show", "print one message", words=("ID",), options=UTC, formats=("verbose", *HISTORY_FORMATS)),
-    Verb("why", "what happened to a message", words=("ID",), options=UTC, formats=LINE_FORMATS),
-    Verb("queue", "what waits, and why", words=("[PEER]",), options=UTC, formats=LINE_FORMATS),
-    Verb("cancel", "end a message that did not go out yet", words=("ID",), formats=LINE_FORMATS),
-    Verb("retry", "try to reach a peer now", words=("PEER",), formats=LINE_FORMATS),
-    Verb(
-        "peer",
-        "the nodes that this one talks to",
-        default="ls",
-        subverbs=(
-            Verb("ls", "list the peers", options=UTC, formats=LINE_FORMATS),
-            Verb(
-                "add",
-                "pair with a node whose identity is known",
-                words=("NAME", "[ADDRESS]"),
-                options=KEY,
-                formats=LINE_FORMATS,
-            ),
-            Verb("rm", "give up a peer", words=("PEER",), formats=LINE_FORMATS),
-            Verb("rename", "give a peer another name", words=("PEER", "NAME"), formats=LINE_FORMATS),
-        ),
-    ),
-    Verb("status", "this node and its peers", options=UTC, formats=LINE_FORMATS),
-    Verb("reload", "read the configuration again", formats=LINE_FORMATS),
-    Verb(
-        "lab",
-        "nodes on this machine, to try things",
-        default="ls",
-        subverbs=(
-            Verb("up", "start nodes and pair them", words=("N",), formats=LINE_FORMATS),
-            Verb("ls", "list the nodes", formats=LINE_FORMATS),
-            Verb("down", "stop the nodes and remove them", options=KEEP, formats=LINE_FORMATS),
-        ),
-    ),
-)
-
 Handler = Callable[[Args, Screen, Client, str], int]
 
 
@@ -129,28 +40,37 @@ def _log(args: Args, screen: Screen, client: Client, form: str) -> int:
 def _asking(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import asking
 
-    table: dict[str, Handler] = {
-        "show": asking.show,
-        "why": asking.why,
-        "queue": asking.queue,
-        "status": asking.status,
-        "peer ls": asking.peer_ls,
-    }
-    return table[args.path](args, screen, client, form)
+    return asking.HANDLERS[args.path](args, screen, client, form)
 
 
 def _changing(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import changing
 
-    table: dict[str, Handler] = {
-        "cancel": changing.cancel,
-        "retry": changing.retry,
-        "reload": changing.reload,
-        "peer add": changing.peer_add,
-        "peer rm": changing.peer_rm,
-        "peer rename": changing.peer_rename,
-    }
-    return table[args.path](args, screen, client, form)
+    return changing.HANDLERS[args.path](args, screen, client, form)
+
+
+def _pairing(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import pairing
+
+    return pairing.HANDLERS[args.path](args, screen, client, form)
+
+
+def _inviting(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import inviting
+
+    return inviting.HANDLERS[args.path](args, screen, client, form)
+
+
+def _verify(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import verify
+
+    return verify.run(args, screen, client, form)
+
+
+def _recover(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import recover
+
+    return recover.run(args, screen, client, form)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -167,6 +87,19 @@ HANDLERS: dict[str, Handler] = {
     "peer add": _changing,
     "peer rm": _changing,
     "peer rename": _changing,
+    "peer block": _changing,
+    "peer unblock": _changing,
+    "peer rekey": _pairing,
+    "pair ls": _pairing,
+    "pair ask": _pairing,
+    "pair accept": _pairing,
+    "pair reject": _pairing,
+    "pair invite": _inviting,
+    "pair join": _inviting,
+    "identity show": _changing,
+    "identity rotate": _changing,
+    "verify": _verify,
+    "recover": _recover,
 }
 
 

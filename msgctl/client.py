@@ -77,11 +77,12 @@ class Client:
         ttl_ms: int | None = None,
         key: str | None = None,
         id: str | None = None,
+        hold: bool | None = None,
         early: bool = False,
     ) -> Json:
         """Send one message; its receipt as soon as it is queued or, with `wait="stored"`, when it is stored,
         has ended otherwise, or `timeout_s` is over. `early`: have a first receipt sent as soon as it is
-        queued, for who may lose patience.
+        queued, for who may lose patience. `hold=False`: keep nothing where it would be held.
 
         Raises Uncertain when the daemon is lost and it cannot be found out whether the message was kept.
         """
@@ -95,6 +96,7 @@ class Client:
             "key": key,
             "wait": wait,
             "timeout_ms": round(timeout_s * 1000) if wait == "stored" else None,
+            "hold": hold,
         }
         try:
             return self._send(parameters, wait, timeout_s, early)

@@ -45,7 +45,7 @@ class Option:
 
 
 class Verb:
-    """One verb: its words (`PEER`, `[TEXT]` where it may be left out), options and output formats."""
+    """One verb: its words (`PEER`; `[TEXT]` may be left out; `INVITATION...` repeated), options, formats."""
 
     __slots__ = ("default", "formats", "help", "name", "options", "subverbs", "words")
 
@@ -206,8 +206,9 @@ def _check_words(verb: Verb, args: Args) -> None:
         return
     needed = [word for word in verb.words if not word.startswith("[")]
     if len(args.words) < len(needed):
-        raise UsageError(f"{args.path} needs {needed[len(args.words)]}", f"see `msgctl {args.path} --help`")
-    if len(args.words) > len(verb.words):
+        missing = needed[len(args.words)].removesuffix("...")
+        raise UsageError(f"{args.path} needs {missing}", f"see `msgctl {args.path} --help`")
+    if len(args.words) > len(verb.words) and not (verb.words and verb.words[-1].endswith("...")):
         extra = args.words[len(verb.words)]
         raise UsageError(f"{args.path} does not take {extra!r}", "a text of several words stands in quotes")
 

@@ -112,8 +112,10 @@ class _Lines:
             timeout_s=order.timeout_s,
             headers=order.headers,
             ttl_ms=order.ttl_ms,
+            hold=order.hold,
         )
         self._states: dict[str, int] = {}
+        self._pairing: Json | None = None  # what those that are held wait for
         self._error: errors.MsgdError | None = None
 
     def run(self, source: _Input) -> int:
@@ -128,6 +130,10 @@ class _Lines:
             raise self._error
         if not self._quiet and os.isatty(2):
             self._summary(time.monotonic() - began_s)
+        if self._pairing is not None and not self._quiet and self._form != "json":
+            from msgctl import held
+
+            held.tell(self._pairing)
         codes = [receipts.exit_code(state, self._order.wanted) for state in self._states]
         return max(codes, key=RANK.index, default=errors.OK)
 
@@ -155,6 +161,7 @@ class _Lines:
             self._error = self._error or answer
             return
         state = str(answer["state"])
+        self._pairing = (answer.get("pairing") if state == model.HELD else None) or self._pairing
         for each in answer.get("states") or [state] * len(ids):
             self._states[each] = self._states.get(each, 0) + 1
         if state != model.STORED:
@@ -169,7 +176,7 @@ class _Lines:
     def _show(self, ids: list[str], answer: Json) -> None:
         if self._form == "json":
             first = answer.get("first_seq")
-            names = ("state", "reason", "stored_at_ns", "receipt_at_ns", "next_try_s")
+            names = ("state", "reason", "stored_at_ns", "receipt_at_ns", "next_try_s", "pairing")
             common = {"peer": self._order.peer, **{name: answer.get(name) for name in names}}
             rest = self._screen.json_text(receipts.as_json(common))[1:]
             seqs = ["null"] * len(ids) if first is None else range(first, first + len(ids))

@@ -27,7 +27,7 @@ FIELDS = (
     "id", "peer", "direction", "seq", "kind", "state", "reason", "from", "to", "user",
     "sent_at", "sent_at_ns", "stored_at", "stored_at_ns", "receipt_at", "receipt_at_ns",
 )  # fmt: skip
-QUIET_STATES = ("stored", "received")  # as it should be: short does not mention them
+QUIET_STATES = ("stored", "received", "")  # as it should be: short does not mention them
 INDENT = "    "
 
 
@@ -73,6 +73,8 @@ def short(screen: Screen, message: Json, clock: str = "%b %d %H:%M:%S") -> str:
         state = f"{state}: {field(message['reason'])}"
     when = screen.clock(message["stored_at_ns"], clock)
     way = f"{field(message['from'])} -> {field(message['to'])}"
+    if not message["direction"]:  # what was done here: no message
+        way = field(message["from"])
     mark = "" if message["state"] in QUIET_STATES else screen.paint("yellow", f" [{state}]")
     kind = "" if message["kind"] == "text" else f" ({field(message['kind'])})"
     return f"{when} {screen.paint('bold', way)}{kind}{mark}: {_shown(screen, message)}\n"

@@ -124,6 +124,11 @@ def rfc3339(ns: int | None) -> str | None:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ns // NS_PER_S)) + f".{ns % NS_PER_S:09d}Z"
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: 1 message, 2 messages."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def span(seconds: float) -> str:
     """A duration for people: two units at most."""
     if seconds < 0.9995:

@@ -47,7 +47,9 @@ class Call:
         timeout_s: float = 3.0,
         headers: dict[str, str] | None = None,
         ttl_ms: int | None = None,
+        hold: bool | None = None,
     ) -> None:
+        self._hold = hold
         self._peer = peer
         self._timeout_s = timeout_s
         self._headers = headers
@@ -75,6 +77,7 @@ class Call:
             "wait": self.wait,
             "timeout_ms": round(self._timeout_s * 1000) if stored else None,
             "ttl_ms": self._ttl_ms,
+            "hold": self._hold,
         }
         rest = varlink.dump_text({name: value for name, value in given.items() if value is not None})
         method, name = ("Send", "message") if single else ("SendMany", "messages")

@@ -38,6 +38,7 @@ class Order:
         self.key = args.get("id")
         if self.key is not None and not plain(self.key):
             raise UsageError("--id needs a key that is not empty")
+        self.hold = False if args.has("no_hold") else None
         self.headers = dict(_header(pair) for pair in args.lists.get("header", ()))
 
 
@@ -55,18 +56,24 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
             headers=order.headers,
             ttl_ms=order.ttl_ms,
             key=order.key,
+            hold=order.hold,
             early=True,
         )
     except KeyboardInterrupt as exc:
         known = getattr(exc, "receipt", None)
         if known is not None:
-            _show(screen, form, order, known)
+            show(screen, form, order, known)
         raise
-    _show(screen, form, order, receipt)
+    show(screen, form, order, receipt)
+    if receipt.get("pairing") and form != "json" and not order.quiet:
+        from msgctl import held
+
+        receipt = held.settle(order, body, screen, client, receipt)
     return receipts.exit_code(receipt["state"], order.wanted)
 
 
-def _show(screen: Screen, form: str, order: Order, receipt: Json) -> None:
+def show(screen: Screen, form: str, order: Order, receipt: Json) -> None:
+    """The line of a receipt, or its object."""
     if order.quiet:
         return
     try:

@@ -7,12 +7,14 @@ import time
 from _collections_abc import Sequence
 
 from msgctl.output import Screen, field, span
+from msgctl.questions import paragraph
 from msgd.wire.varlink import Json
 
 STATE_COLOURS = {
     "connected": "green",
     "running": "green",
     "removed": "red",
+    "blocked": "red",
     "stopped": "red",
 }  # others: yellow
 NUMERIC = ("QUEUED", "HELD", "UNRECEIPTED", "SENT", "RECEIVED", "OFFSET", "ROUND TRIP", "SIZE", "PID")
@@ -76,6 +78,7 @@ def status(screen: Screen, node: Json, known: list[Json]) -> None:
         ("messages", f"{node['queued']} queued, {node['held']} held"),
     ):
         screen.write(f"  {name + ':':<12}{field(value)}\n")
+    notes(screen, node.get("notes") or [])
     if known:
         screen.write("\n")
         peers(screen, known)
@@ -88,6 +91,20 @@ def peers(screen: Screen, known: list[Json]) -> None:
         "OFFSET", "ROUND TRIP", "ADDRESS", "NEXT TRY", "REASON",
     )  # fmt: skip
     show(screen, heads, [_peer(screen, peer) for peer in known])
+    for peer in known:
+        told = [peer["hold_detail"]] if peer.get("hold_detail") else []
+        if peer.get("next"):
+            told.append(f"What to do: {peer['next']}")
+        told += [each["detail"] for each in peer.get("breaks") or []]
+        notes(screen, told + (peer.get("notes") or []), field(peer["name"]))
+
+
+def notes(screen: Screen, told: list[str], name: str = "") -> None:
+    """Sentences that a person must read, below a table."""
+    if told:
+        screen.write(f"\n{screen.paint('yellow', name)}:\n" if name else "\n")
+    for text in told:
+        screen.write(paragraph(field(text)))
 
 
 def _peer(screen: Screen, peer: Json) -> list[str]:
@@ -117,10 +134,11 @@ def queue(screen: Screen, waiting: list[Json]) -> None:
             _next(one.get("next_try_s")),
             _when(screen, one.get("expires_at_ns")),
             field(one.get("reason") or ""),
+            field(one.get("next") or ""),
         ]
         for one in waiting
     ]
-    titles = ("ID", "PEER", "STATE", "SINCE", "SIZE", "NEXT TRY", "EXPIRES", "REASON")
+    titles = ("ID", "PEER", "STATE", "SINCE", "SIZE", "NEXT TRY", "EXPIRES", "REASON", "WHAT TO DO")
     show(screen, titles, rows)
 
 

@@ -41,6 +41,16 @@ def duration_ms(text: str) -> int:
     return value
 
 
+def option_ms(text: str | None, option: str, least: str, most: str) -> int | None:
+    """Milliseconds of an option's duration between two others; None: not given. Raises UsageError."""
+    if text is None:
+        return None
+    value = duration_ms(text)
+    if not duration_ms(least) <= value <= duration_ms(most):
+        raise UsageError(f"--{option} {text} is out of range", f"expected {least} to {most}")
+    return value
+
+
 def time_ns(text: str, now_ns: int) -> int:
     """Unix nanoseconds of a point in time. Raises UsageError."""
     words = text.strip()

@@ -29,8 +29,6 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-import daemon
-
 from msgd.errors import OK, UNEXPECTED, ConfigError, MsgdError
 from msgd.journal import event
 
@@ -144,6 +142,8 @@ def detach(pid_file: PidFile, log_file: str, keep_fds: Iterable[int] = ()) -> Ba
         _wait(pid, read_fd, log_file)
     os.close(read_fd)
     background = Background(write_fd)
+    import daemon  # only here: under systemd no start waits for it
+
     context = daemon.DaemonContext(
         files_preserve=[write_fd, pid_file.fd, *keep_fds],
         umask=0o077,

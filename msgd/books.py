@@ -7,81 +7,35 @@ When fdatasync fails nobody can tell what was kept: every promise becomes "unkno
 process ends for good (`Fatal`).
 """
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from msgd import journal
+from msgd.channel import Channel
 from msgd.delivery import Delivery
 from msgd.errors import Fatal
 from msgd.log.clock import Clock
 from msgd.log.errors import AppendFull, Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
-from msgd.log.record import OVERHEAD_BYTES, ZERO_HEAD, Header
+from msgd.log.record import OVERHEAD_BYTES, ZERO_HEAD, Header, Kind
 from msgd.log.store import Store
 from msgd.recent import RecentIds
-from msgd.wire.ledger import TABLE, Frame, Refused, Wake, Watch
-from msgd.wire.pipe import Pipe
+from msgd.standing import Peer, PeerChange
+from msgd.wire.frame import Frame
+from msgd.wire.ledger import Refused, Wake, Watch
+from msgd.wire.trust import TrustChanged
 
 CLOCK_STEP_NS = 500_000_000  # NTP slews below this; more in one go is somebody setting the clock
-OUTBOUND_BYTES = 4 << 20  # a reader that is this far behind is dropped: it costs a resend, not our memory
 
 FULL_MESSAGE = "The log cannot take the message: no space is left on its disk. Nothing was kept."
 FULL_HINT = "Free some space; msgd goes on by itself."
 LOST_MESSAGE = "Unknown whether the message was kept: the disk failed while it was written."
 LOST_HINT = "msgd has stopped. Look at `journalctl -u msgd`, check the disk, then start it again."
 
-
-class Channel:
-    """The log process's end of one process's channel. It puts itself into `care` when it needs attention."""
-
-    def __init__(self, sock: socket.socket, kind: str, pid: int, care: "set[Channel]") -> None:
-        self.pipe = Pipe(sock, TABLE)
-        self._care = care
-        self.fd = sock.fileno()
-        self.kind = kind
-        self.pid = pid
-        self.peer = 0  # of a link that was taken or may dial
-        self.is_told = False  # of a link: the journal knows that it is open
-        self.watching: set[int] = set()  # peers' numbers; 0: whatever is committed next
-        self.outbound = bytearray()
-        self.broken = False  # too far behind
-        self.is_deaf = False  # its end is closed; what it said before is still to be read, then comes EOF
-        self.wants_out = False  # the loop watches for room
-        self.refused_seq = 0  # of the batch that found no room: those behind it come again behind it
-
-    def say(self, frame: Frame, payload: bytes | memoryview = b"") -> None:
-        """Queue a frame; it leaves now if the reader keeps up. A reader that does not read is dropped."""
-        if self.is_deaf:
-            return
-        data = self.pipe.frame(frame, payload)
-        if not self.outbound:
-            try:
-                sent = self.pipe.sock.send(data, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.is_deaf = True
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.outbound += data
-        self.broken = len(self.outbound) > OUTBOUND_BYTES
-        self._care.add(self)
-
-    def flush(self) -> None:
-        """Write what is queued, as far as the reader takes it."""
-        self._care.add(self)
-        try:
-            sent = self.pipe.sock.send(self.outbound, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.is_deaf = True
-            sent = len(self.outbound)
-        del self.outbound[:sent]
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Books:
@@ -128,6 +82,7 @@ class Books:
         first_seq: int = 0,
         head: bytes = ZERO_HEAD,
         aux: int = 0,
+        flags: int = 0,
         payload: bytes | memoryview = b"",
     ) -> int:
         """Put a record into the next append, committing what is there when it would pass 1 MiB: its offset.
@@ -144,6 +99,7 @@ class Books:
                     first_seq=first_seq,
                     head=head,
                     aux=aux,
+                    flags=flags,
                     payload=payload,
                 )
                 break
@@ -154,6 +110,22 @@ class Books:
             raise AssertionError(f"a payload of {len(payload)} bytes does not fit into one append")
         self._touched.append(Wake(offset, kind, peer, direction, first_seq, aux))
         return offset
+
+    def change_peer(self, number: int, change: PeerChange) -> Peer:
+        """Put what changes about a peer into the log, and into the standing. Raises StorageFull."""
+        self._add_change(number, change)
+        return self.delivery.peer_changed(number, change, self.clock.wall_ns())
+
+    def change_node(self, change: PeerChange) -> None:
+        """The same for what is about this node and no peer."""
+        self._add_change(0, change)
+        self.delivery.node_changed(change, self.clock.start)
+
+    def _add_change(self, number: int, change: PeerChange) -> None:
+        payload = _encode(change)
+        self.room(len(payload), essential=True)
+        self.generation += 1
+        self.add(Kind.PEER, peer=number, payload=payload)
 
     def promise(
         self,
@@ -194,6 +166,18 @@ class Books:
         """These ids are in the record that was added last."""
         self.recent.add(ids, self.store.end)
         self._ids += ids
+
+    def mark(self) -> tuple[int, int, int]:
+        """Where the append ends now, for `undo`."""
+        return self.store.end, len(self._promises), len(self._events)
+
+    def undo(self, mark: tuple[int, int, int]) -> bool:
+        """Take back promises and events since `mark`. False: records were added, so this cannot be done."""
+        end, promises, events = mark
+        if self.store.end != end:
+            return False
+        del self._promises[promises:], self._events[events:]
+        return True
 
     def commit(self) -> bool:
         """Make all that was added durable, then keep every promise; False when the disk has no room for it.
@@ -243,6 +227,18 @@ class Books:
             return
         channel.watching.add(frame.peer)
         self.watchers.add(channel)
+
+    def tell_watchers(self, number: int) -> None:
+        """After the commit: something about this peer is new that no record of messages tells."""
+        for channel in self.watchers:
+            if number in channel.watching:
+                self.promise(channel, TrustChanged(number))
+
+    def watch_too(self, number: int, more: int) -> None:
+        """Whoever watches peer `number` from now on watches `more`, too."""
+        for channel in self.watchers:
+            if number in channel.watching:
+                channel.watching.add(more)
 
     def _reread(self) -> None:
         """Take the standing back from the log: what was added last was not kept."""

@@ -32,6 +32,7 @@ import setproctitle
 from msgd import journal, signals
 from msgd.backoff import Backoff as Backoff
 from msgd.errors import EX_CONFIG, EX_IOERR, UNEXPECTED, ConfigError, Fatal
+from msgd.penalties import EXITS
 
 
 class Kind(enum.StrEnum):
@@ -60,12 +61,13 @@ class Policy:
     then: Then
     level: str  # of child.started, and of child.ended for a clean end
     fatal: frozenset[int] = frozenset()  # exit codes with which msgd ends, too
+    ordinary: frozenset[int] = frozenset((0,))  # exit codes of a clean end
 
 
 POLICIES = {
     Kind.LOG: Policy(Then.REPLACE_ALL, "info", frozenset((EX_IOERR, EX_CONFIG))),
     Kind.INDEX: Policy(Then.RESTART, "info"),
-    Kind.PEER: Policy(Then.BACK_OFF, "debug"),
+    Kind.PEER: Policy(Then.BACK_OFF, "debug", ordinary=EXITS | {0}),
     Kind.CONTROL: Policy(Then.FORGET, "debug"),
 }
 
@@ -163,7 +165,8 @@ def _ended(child: Child, status: int) -> Ended:
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if code is None else None
     ended = Ended(child, code, number, describe(status), time.monotonic() - child.started_mono_s)
-    level = POLICIES[child.kind].level if code == 0 or number == signal.SIGTERM else "warning"
+    policy = POLICIES[child.kind]
+    level = policy.level if code in policy.ordinary or number == signal.SIGTERM else "warning"
     seconds = round(ended.lived_s, 3)
     journal.event(
         "child.ended", level=level, title=child.title, pid=child.pid, reason=ended.text, seconds=seconds
@@ -188,16 +191,21 @@ def prepare(title: str) -> None:
     own in ps; the first one set costs more than the later ones of the children.
     """
     setproctitle.setproctitle(title)
+    freeze()
+
+
+def freeze() -> None:
+    """Leave all that there is now alone at later collections, here and in the children."""
     gc.collect()
     gc.freeze()
 
 
-def set_title(kind: Kind, label: str) -> None:
+def set_title(kind: str, label: str) -> None:
     """In a child that has learned for whom it works: its title in ps."""
     setproctitle.setproctitle(_title(kind, label))
 
 
-def _title(kind: Kind, label: str) -> str:
+def _title(kind: str, label: str) -> str:
     return f"msgd: {kind} {label}".rstrip()
 
 

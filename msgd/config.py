@@ -118,6 +118,40 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     segment_bytes: Annotated[int, whole(2 * MIB, 1024 * MIB)] = 64 * MIB
 
 
+Who = Annotated[
+    str,
+    Meta(pattern=r"\A%?[^%\s:,]+\Z", description='a user, as "eva", or a group, as "%msgd"'),
+]
+
+Rule = Annotated[tuple[Who, ...], Meta(description='a list of users, as "eva", and groups, as "%msgd"')]
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[access]: which local users and groups may do what. Root and msgd's own user may do everything."""
+
+    # Send messages, cancel their own and others', retry.
+    send: Rule = ("%msgd",)
+    # Read messages, of all users.
+    history: Rule = ("%msgd",)
+    # Decide who becomes a peer: accept, reject, invite, join, add.
+    pair: Rule = ("%msgd",)
+    # Everything else that changes this node: remove, block, rename peers, rotate the key, recover, reload.
+    admin: Rule = ("%msgd",)
+
+
+class Pairing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[pairing]: how unknown nodes are met."""
+
+    # confirm: a person compares words on both sides. first-use: who answers at an address that somebody
+    # here sends to is accepted on this side without asking. known-only: only `peer add` and invitations.
+    trust: Annotated[
+        Literal["confirm", "first-use", "known-only"],
+        Meta(description='"confirm", "first-use" or "known-only"'),
+    ] = "confirm"
+    # How long a message to an address that was never paired waits.
+    hold_s: Annotated[float, seconds(1, 366 * 86400)] = 86400.0
+
+
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[peer.NAME]: settings of a peer that is paired, or will be."""
 
@@ -153,6 +187,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # The lowest level of events that is written.
     log_level: LogLevel = "info"
     limits: Limits = Limits()
+    access: Access = Access()
+    pairing: Pairing = Pairing()
     peer: dict[NodeName, PeerSettings] = {}
 
 

@@ -5,7 +5,11 @@ method named like it is called. The log process does that for each new record; a
 records of one segment, through `apply`. So what is in memory is never more than what the log says.
 
 Invariants of a direction, kept below: receipt <= every unreceipted batch <= last; a seq is given once;
-what waits has no seq; head is the chain over every batch of the epoch.
+what waits has no seq; head is the chain over every batch of the epoch. What waits is released from the
+front, record by record. Ranges of one number never overlap; those that came from an address may overlap
+the peer's own, and `Range.peer` tells whose records they mean.
+
+Who is who, and what `peer` records do to that, stands in `pins`.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,10 +18,12 @@ import msgspec
 
 from msgd import model
 from msgd.log.record import Kind, Record, decode_ranges
+from msgd.pins import Pins
 from msgd.standing import (
     RANGE_BYTES,
     RANGE_MESSAGES,
     Batch,
+    Break,
     Ended,
     EpochChange,
     Global,
@@ -36,13 +42,11 @@ _epoch_change = msgspec.msgpack.Decoder(EpochChange).decode
 _ended = msgspec.msgpack.Decoder(Ended).decode
 
 
-class Delivery:
+class Delivery(Pins):
     """Where every peer stands. No I/O, no clock: records in, decisions out."""
 
     def __init__(self) -> None:
-        self.peers: dict[int, Peer] = {}
-        self.by_identity: dict[bytes, Peer] = {}
-        self.next_peer = 1
+        super().__init__()
         self.id_horizon_ms = 0
         self._global_read = False
         self._next_expiry_ns: int | None = None  # None: to be found anew
@@ -62,6 +66,7 @@ class Delivery:
         if (
             last is None
             or last.kind != Kind.HELD
+            or last.peer
             or last.count + count > RANGE_MESSAGES
             or end - last.start > RANGE_BYTES
         ):
@@ -73,26 +78,20 @@ class Delivery:
         if expires_ns:
             last.expires_ns = min(last.expires_ns or expires_ns, expires_ns)
 
-    def released(self, peer: Peer, batch: Batch, sources: Iterable[int]) -> None:
-        """A `released` record: what waited in the records at `sources` got its seqs."""
+    def released(self, peer: Peer, batch: Batch, pieces: Iterable[tuple[int, int]]) -> None:
+        """A `released` record: what waited first got its seqs, by (record offset, messages), in order."""
         out = peer.out
-        left = batch.count
-        for offset in sources:
+        for offset, count in pieces:
             out.ended.pop(offset, None)
-            place = self._range_of(out, offset)
-            if place is not None:
-                out.waiting[place].after = max(out.waiting[place].after, offset)
-        while left and out.waiting:
             first = out.waiting[0]
-            taken = min(left, first.count)
-            first.count -= taken
-            left -= taken
+            first.after = max(first.after, offset)
+            first.count -= count
+            assert first.count >= 0, (first, offset, count)
             if first.count == 0:
                 self._drop_range(out, 0)
         if out.waiting and out.waiting[0].after >= out.waiting[0].start:
             first = out.waiting[0]
-            for offset in [o for o in out.ended if first.start <= o <= first.after]:
-                del out.ended[offset]
+            self._forget_ended(out, first, first.after + 1)
             first.start = first.after
         self._release(out, batch)
 
@@ -111,11 +110,11 @@ class Delivery:
         """An `in` record: the peer's messages up to `last` are in this log."""
         peer.inward.last, peer.inward.head = last, head
 
-    def ended(self, peer: Peer, places: Iterable[tuple[int, int]]) -> None:
-        """An `ended` record: these messages will not be sent any more."""
+    def ended(self, peer: Peer, places: Iterable[tuple[int, int]], of: int = 0) -> None:
+        """An `ended` record: these messages will not be sent any more. `of`: `Range.peer` of their ranges."""
         out = peer.out
         for offset, index in places:
-            place = self._range_of(out, offset)
+            place = self._range_of(out, offset, of)
             if place is None:
                 continue
             gone = out.ended.setdefault(offset, [])
@@ -126,8 +125,15 @@ class Delivery:
             if out.waiting[place].count == 0:
                 self._drop_range(out, place)
 
-    def epoch_opened(self, peer: Peer, direction: int, change: EpochChange, base: int, head: bytes) -> None:
+    def epoch_opened(
+        self, peer: Peer, direction: int, change: EpochChange, base: int, head: bytes, wall_ns: int = 0
+    ) -> None:
         """An `epoch` record. What was released and not taken waits again: its old seqs are void."""
+        differs = (change.sender_last, change.sender_head) != (change.receiver_last, change.receiver_head)
+        if base > 1 and differs:  # else the epoch before was given up by a person: peer rm, block
+            broken = Break(wall_ns, direction, base, change.sender_last, change.receiver_last)
+            others = [b for b in peer.breaks if b.direction != direction]
+            peer.breaks = sorted([*others, broken], key=lambda b: b.direction)
         if direction == model.IN:
             peer.inward = Inward(change.epoch, base - 1, head)
             return
@@ -136,36 +142,12 @@ class Delivery:
         waiting = again + out.waiting
         peer.out = Outward(change.epoch, base - 1, head, base - 1, head, waiting=waiting, ended=out.ended)
 
-    def peer_changed(self, number: int, change: PeerChange) -> Peer:
-        """A `peer` record."""
-        peer = self.peers.get(number)
-        if peer is None:
-            peer = Peer(number, change.identity, change.name, change.address)
-            self.peers[number] = peer
-            self.by_identity[change.identity] = peer
-            self.next_peer = max(self.next_peer, number + 1)
-        peer.name = change.name
-        peer.address = change.address
-        peer.removed = change.action == "removed"
-        if peer.removed:
-            # what was in doubt has been ended: a later pairing begins a new epoch and never sends it
-            peer.out.epoch = bytes(16)
-            peer.out.unreceipted, peer.out.waiting, peer.out.ended = [], [], {}
-            self._next_expiry_ns = None
-            peer.out.unreceipted_size = 0
-        return peer
+    def peer_changed(self, number: int, change: PeerChange, wall_ns: int = 0) -> Peer:
+        """A `peer` record with a number; `wall_ns` as in its header."""
+        self._next_expiry_ns = None
+        return super().peer_changed(number, change, wall_ns)
 
     # --- what may happen --------------------------------------------------------------------------------
-
-    def find(self, who: str | bytes) -> Peer | None:
-        """A peer by name, address (with or without port) or identity; removed ones are not found."""
-        if isinstance(who, bytes):
-            peer = self.by_identity.get(who)
-            return peer if peer is not None and not peer.removed else None
-        for peer in self.peers.values():
-            if not peer.removed and who in (peer.name, peer.address, peer.address.rpartition(":")[0]):
-                return peer
-        return None
 
     def has_window(self, out: Outward, window_bytes: int, window_batches: int) -> bool:
         """Whether one more batch may be released."""
@@ -187,7 +169,14 @@ class Delivery:
 
     def checkpoint(self, id_horizon_ms: int) -> list[bytes]:
         """The payloads of a checkpoint of all this."""
-        return encode_checkpoint(Global(self.next_peer, id_horizon_ms), list(self.peers.values()))
+        head = Global(
+            self.next_peer,
+            id_horizon_ms,
+            list(self.invitations.values()),
+            self.rotations,
+            self.own_identity,
+        )
+        return encode_checkpoint(head, list(self.peers.values()))
 
     # --- what happened before this start ----------------------------------------------------------------
 
@@ -196,17 +185,13 @@ class Delivery:
         APPLY[record.kind](self, record)
 
     def _apply_checkpoint(self, record: Record) -> None:
-        if not self._global_read:
-            head = decode_global(record.payload)
-            self.next_peer, self.id_horizon_ms, self._global_read = head.next_peer, head.id_horizon_ms, True
+        if self._global_read:
+            self.restore(decode_peers(record.payload))
             return
-        for peer in decode_peers(record.payload):
-            known = self.peers.get(peer.number)
-            if known is None:
-                self.peers[peer.number] = self.by_identity[peer.identity] = peer
-            else:  # one that did not fit into one payload goes on
-                known.out.waiting += peer.out.waiting
-                known.out.ended.update(peer.out.ended)
+        head = decode_global(record.payload)
+        self.next_peer, self.id_horizon_ms, self._global_read = head.next_peer, head.id_horizon_ms, True
+        self.invitations = {i.invitation: i for i in head.invitations}
+        self.rotations, self.own_identity = head.rotations, head.identity
 
     def _apply_out(self, record: Record) -> None:
         self.sent(self.peers[record.peer], _batch(record, len(record.payload)))
@@ -218,7 +203,7 @@ class Delivery:
     def _apply_released(self, record: Record) -> None:
         ranges = decode_ranges(record.payload)
         size = sum(length for _, _, length, _ in ranges)
-        self.released(self.peers[record.peer], _batch(record, size), [r[0] for r in ranges])
+        self.released(self.peers[record.peer], _batch(record, size), [(r[0], r[3]) for r in ranges])
 
     def _apply_receipt(self, record: Record) -> None:
         peer = self.peers[record.peer]
@@ -231,14 +216,20 @@ class Delivery:
         self.received(peer, record.first_seq + record.count - 1, record.head)
 
     def _apply_ended(self, record: Record) -> None:
-        self.ended(self.peers[record.peer], _ended(record.payload).places)
+        peer, of = self.owner(record.peer)
+        self.ended(peer, _ended(record.payload).places, of)
 
     def _apply_epoch(self, record: Record) -> None:
         change = _epoch_change(record.payload)
-        self.epoch_opened(self.peers[record.peer], record.direction, change, record.first_seq, record.head)
+        peer = self.peers[record.peer]
+        self.epoch_opened(peer, record.direction, change, record.first_seq, record.head, record.wall_ns)
 
     def _apply_peer(self, record: Record) -> None:
-        self.peer_changed(record.peer, _peer_change(record.payload))
+        change = _peer_change(record.payload)
+        if record.peer:
+            self.peer_changed(record.peer, change, record.wall_ns)
+        else:
+            self.node_changed(change, record.start)
 
     # --- helpers ----------------------------------------------------------------------------------------
 
@@ -250,9 +241,9 @@ class Delivery:
         out.last, out.head = batch.last_seq, batch.head
 
     @staticmethod
-    def _range_of(out: Outward, offset: int) -> int | None:
+    def _range_of(out: Outward, offset: int, of: int) -> int | None:
         for place, r in enumerate(out.waiting):
-            if r.start <= offset < r.stop:
+            if r.peer == of and r.start <= offset < r.stop and offset > r.after:
                 return place
         return None
 
@@ -260,8 +251,15 @@ class Delivery:
         gone = out.waiting.pop(place)
         if gone.expires_ns:
             self._next_expiry_ns = None
-        for offset in [o for o in out.ended if gone.start <= o < gone.stop]:
-            del out.ended[offset]
+        self._forget_ended(out, gone, gone.stop)
+
+    @staticmethod
+    def _forget_ended(out: Outward, passed: Range, stop: int) -> None:
+        """Nothing of this range before `stop` waits any more; what lies in a range of others there does."""
+        others = [r for r in out.waiting if r.peer != passed.peer]
+        for offset in [o for o in out.ended if passed.start <= o < stop]:
+            if not any(r.start <= offset < r.stop for r in others):
+                del out.ended[offset]
 
 
 def _batch(record: Record, size: int) -> Batch:
@@ -280,4 +278,5 @@ APPLY: dict[int, Callable[[Delivery, Record], None]] = {
     Kind.EPOCH: Delivery._apply_epoch,
     Kind.PEER: Delivery._apply_peer,
     Kind.CLOCK_STEP: lambda _, __: None,  # for the history only
+    Kind.RECOVERED: lambda _, __: None,
 }

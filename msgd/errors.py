@@ -13,6 +13,7 @@ STILL_QUEUED = 5  # --wait was not reached in time; the message stays queued
 FAILED = 6  # a final state other than stored
 UNKNOWN = 7  # no such peer or message
 STORAGE = 8  # full, read-only or damaged
+DIFFER = 9  # both logs hold different bytes
 
 # The daemon's own endings (sysexits.h): both mean that only a person may start it again.
 EX_IOERR = 74  # a write that was promised durable may be lost
@@ -99,6 +100,13 @@ class StorageRefused(MsgdError):
     name = "StorageRefused"
 
 
+class LogsDiffer(MsgdError):
+    """This node's log and the peer's do not hold the same messages."""
+
+    code = DIFFER
+    name = "LogsDiffer"
+
+
 class ConfigError(MsgdError):
     """Configuration, key or state directory cannot be used; msgd ends with 78."""
 
@@ -126,5 +134,6 @@ BY_NAME: dict[str, type[MsgdError]] = {
         UnknownPeer,
         UnknownMessage,
         StorageRefused,
+        LogsDiffer,
     )
 }

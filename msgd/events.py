@@ -109,6 +109,16 @@ EVENTS = {
     "connection.refused": Event(
         "cd65af7f707850cebf0d376c81b81e94", WARNING, "connection from {address} refused: {reason}"
     ),
+    "source.penalised": Event(
+        "edbe4933500759868123569fdbd239b9",
+        WARNING,
+        "connections from {source} are closed at once for {seconds} s: it {reason}",
+    ),
+    "exchange.closed": Event(
+        "2f3ded39afc25f59b4789dae118a6289",
+        DEBUG,
+        "the exchange of words with {peer} at {address} has ended: {reason}",
+    ),
     "link.dialled": Event("b6dc6c65d4445884999cec7e0042a42d", DEBUG, "dialling {peer} at {address}"),
     "link.opened": Event("cd0ca29232c552b8b59a1110706cb64d", INFO, "link with {peer} at {address} opened"),
     "link.closed": Event("dc5d1ae339c25206a3be866f3a6e2057", INFO, "link with {peer} closed: {reason}"),
@@ -117,15 +127,142 @@ EVENTS = {
     "peer.added": Event(
         "3e8a0dae109d5b89a092690c2bd5ce52", INFO, "peer {peer} added with identity {identity}"
     ),
+    "peer.held": Event("1ceee16f6f065280a7bf100c8541061f", INFO, "what waits for {peer} is held: {reason}"),
+    "peer.merged": Event(
+        "cecfbeed9fef57bfb83850417163d713",
+        INFO,
+        "who answers at {address} is {peer}: {waiting} messages wait for it now",
+    ),
+    "peer.blocked": Event(
+        "ed686df3c2e752259faa3ed60c914dff", INFO, "{peer} blocked by {user}, {cancelled} messages cancelled"
+    ),
+    "peer.unblocked": Event(
+        "6cb5e38c546453a0a12c4c2326c431df", INFO, "{peer} is not blocked any more, by {user}"
+    ),
+    "key.rotated": Event(
+        "6b39ac50a0c35342a6f412d8be7c8014", INFO, "{peer} has a new key, signed by its old one: {identity}"
+    ),
+    "peer.recovered": Event(
+        "70e3b4ed45c55687b290ea4220b0e968", INFO, "recovered from {peer}, asked by {user}: {reason}"
+    ),
+    "service.opened": Event(
+        "f9bc82ff3f90528cbe91938402fc0efa", INFO, "{peer} reads what both logs hold of each other"
+    ),
+    "service.closed": Event("53ff0d09697e573a84ae49cde7a67123", INFO, "{peer} has done reading: {reason}"),
+    "log.verified": Event(
+        "16bca2a5044e5207aecc8acf0d119446", INFO, "the log was verified for {user}: {reason}"
+    ),
+    "request.failed": Event(
+        "9e2958a7e50f567798a7a2e210c155ec",
+        ERROR,
+        "a request of {title} failed, nothing of it was kept: {reason}",
+    ),
     "peer.removed": Event("3f990180a7d657be9c83d361fd52b065", INFO, "peer {peer} removed"),
     "peer.renamed": Event("bf2f11ff92ab52149df78f3e530dd76d", INFO, "peer {old} is now called {peer}"),
+    "peer.unknown": Event(
+        "8a67085d1dad5007af44f25d83ec991e", WARNING, "{address} is not paired with this node"
+    ),
+    "pair.requested": Event(
+        "e92663c8f11855b48db9c36ff690234b",
+        INFO,
+        "{node} at {address} and this node have words to compare: {words}",
+    ),
+    "pair.accepted": Event(
+        "c24b65ec826e5ca9b1f838a1418861dc",
+        INFO,
+        "{node} at {address} is a peer now: {peer}, accepted by {user} ({how})",
+    ),
+    "pair.rejected": Event(
+        "9f8ad248b3565e209f3faf0161ae1269", INFO, "the request of {node} at {address} was rejected by {user}"
+    ),
+    "pair.accepted_by_peer": Event(
+        "5cb46a44206153bcb9f634c092f4a819", INFO, "the person at {node}, {address}, has accepted this node"
+    ),
+    "pair.rejected_by_peer": Event(
+        "d0845fad9cea5050921dce82703f644e", WARNING, "the person at {node}, {address}, has rejected this node"
+    ),
+    "pair.expired": Event(
+        "08a8657f30145434aa8461fa7961d39c",
+        INFO,
+        "the request of {node} at {address} expired: no person came in time",
+    ),
+    "pair.limited": Event(
+        "293ac359686759a0b5f00853552bc23a",
+        WARNING,
+        "too many exchanges of words: one of {node} from {source} was refused for {seconds} s",
+    ),
+    "pair.broken": Event(
+        "fa7f8b369ae9582bb10319f66603f18f",
+        ERROR,
+        "{peer} at {address} did not keep to its commitment: somebody may stand in between",
+    ),
+    "invitation.made": Event(
+        "146007d54a645dfd89e0f0dce2094a1d", INFO, "invitation {invitation} made by {user}"
+    ),
+    "invitation.used": Event(
+        "37b963d063695042aabe202ed5ff4ab1", INFO, "invitation {invitation} brought {peer}: {identity}"
+    ),
+    "invitation.refused": Event(
+        "7df7c140834a51ca978170e8fec5878b",
+        WARNING,
+        "invitation {invitation} from {address} refused: {reason}",
+    ),
+    "invitation.ended": Event(
+        "bc6aec675b2c5e4cb07edeaab7761450", WARNING, "invitation {invitation} has ended: {reason}"
+    ),
+    "join.begun": Event(
+        "51364cafd5b85ee7bbc4dc1bb73cdf78", INFO, "{user} accepted the invitation of {peer}: {identity}"
+    ),
+    "join.done": Event(
+        "0b0b0d44e61351fe8153846b6938c44f", INFO, "{peer} has confirmed its invitation: {identity}"
+    ),
+    "join.refused": Event(
+        "330db408c0f45c72acd61e4af7004116", WARNING, "{peer} did not take its invitation: {reason}"
+    ),
+    "key.conflict": Event(
+        "9c9ee8f355d9542cac9438deff2e5f71",
+        WARNING,
+        "a replaced key of {peer}, {former}, signed another successor, {successor}: not followed",
+    ),
+    "key.rotated_here": Event(
+        "53d78bd594125cf09a627a4a3515394d",
+        INFO,
+        "{user} gave this node a new key: {identity}, formerly {former}",
+    ),
+    "key.retired_seen": Event(
+        "aaeddec7009d5a0bafcb0bfb9ca711eb",
+        WARNING,
+        "{address} shows a replaced key of {peer}, {former}: a restored backup or a stolen key",
+    ),
+    "key.retired_here": Event(
+        "7a5d86c0a1315593ae588ecff202be5e",
+        WARNING,
+        "{peer} knows the key of this node as replaced: a restored backup or a stolen key",
+    ),
+    "peer.returned": Event("f5e22368d49759ffb61524b44afd0981", INFO, "the key of {peer} answers again"),
+    "peer.rekeyed": Event(
+        "048c74f46a3a5571bc4741e7eed62311",
+        WARNING,
+        "the key of {peer} was replaced by {user}: {identity}, formerly {former}",
+    ),
+    "peer.cloned": Event(
+        "ff099258e0995c6fa6fdec1d4521cb1b",
+        WARNING,
+        "two live nodes use the key of {peer}; one is at {address}",
+    ),
+    "node.cloned": Event(
+        "5908f033ee155d85abd2c4fab13e6011",
+        WARNING,
+        "{peer} has a link with another live node that uses this node's key",
+    ),
+    "peer.forgotten": Event("9b4e99be9d6550ebac668ee27b5e3623", WARNING, "{peer} no longer knows this node"),
+    "verify.differed": Event(
+        "495da36b5b4b5db1a8001f771056eff5", ERROR, "the logs of {peer} and this node differ: {reason}"
+    ),
     "peer.changed": Event(
         "88bc669b468f5d93a90917239eb4a743",
         ERROR,
-        "{peer} at {address} shows another key than the one pinned: nothing is sent to it",
-    ),
-    "peer.unknown": Event(
-        "8a67085d1dad5007af44f25d83ec991e", WARNING, "{address} is not paired with this node"
+        "{peer} at {address} shows another key than the one pinned, {found}: nothing is sent to it",
     ),
     "epoch.opened": Event(
         "b943da671e3d5aa688041c8b9a808fc0",

@@ -11,21 +11,26 @@ is removed, so that the index process makes a new one, and the query goes on wit
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+import msgspec
+
 from msgd import model
+from msgd.audit import Audit
 from msgd.layers import Layers
 from msgd.log.errors import Damaged
+from msgd.log.harvest import CONTROL_KINDS
 from msgd.log.index import Location
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind
 from msgd.rows import Cursor, Filter, Row, cursor_text, kind_name, parse_cursor
 from msgd.states import Place, Span
-from msgd.walk import Chosen, Match, Walk, place_of
+from msgd.walk import Chosen, Match, Walk
 
 LIST_ROWS = 256  # in one list, or
 LIST_BYTES = 256 << 10  # of bodies, whichever comes first
+ID_DIGITS = 32  # of a whole id
 
 Result = TypeVar("Result")
 
@@ -34,8 +39,8 @@ class History:
     """Queries over the log that `reader` reads; for one process, any number of them at a time.
 
     `peer_name` gives the name of a peer by its number; `held_reason` the reason why nothing is released to
-    it, None when messages to it are queued. Blocks while it reads. Writes nothing, but removes an index that
-    is damaged.
+    it, None when messages to it are queued; `merged` the peer whose messages those to an address became, by
+    both numbers. Blocks while it reads. Writes nothing, but removes an index that is damaged.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class History:
         own_name: str,
         peer_name: Callable[[int], str],
         held_reason: Callable[[int], str | None] = lambda peer: None,
+        merged: Mapping[int, int] | None = None,
         on_damage: Callable[[Damaged], None],
     ) -> None:
         self._reader = reader
@@ -55,6 +61,8 @@ class History:
         self._own_name = own_name
         self._peer_name = peer_name
         self._held_reason = held_reason
+        self._merged = merged or {}
+        self._audit: Audit | None = None
         self._on_damage = on_damage
         self._told: set[int] = set()
 
@@ -66,12 +74,15 @@ class History:
         """
         upto = self._committed() if upto is None else upto
         wanted.check()
+        if wanted.peer is not None:
+            wanted = msgspec.structs.replace(wanted, peer=self._merged.get(wanted.peer, wanted.peer))
         lo = (0, 0) if wanted.after is None else self._behind(parse_cursor(wanted.after, self._reader.log_id))
         return self._query(wanted, lo, (upto, 0))
 
     def find(self, prefix: str, limit: int = 16) -> list[Location]:
         """Where messages stand whose id begins with these digits (`model.id_prefix`), at most `limit`."""
-        return sorted(self._ask(lambda walk: walk.find(prefix, limit)))
+        told = self._told_at(prefix)
+        return [told] if told else sorted(self._ask(lambda walk: walk.find(prefix, limit)))
 
     def message_at(self, location: Location) -> Row:
         """The message at a location. Raises LookupError when there is none, Damaged."""
@@ -154,10 +165,10 @@ class History:
             return
         except LookupError:
             return  # vacuumed meanwhile
-        name, direction = self._peer_name(place.peer), model.OUT
+        name = self._peer_name(place.peer) if place.peer else ""
         sender, receiver = self._own_name, name
-        if place.kind == Kind.IN:
-            direction, sender, receiver = model.IN, name, self._own_name
+        if place.direction == model.IN:
+            sender, receiver = name, self._own_name
         before = None
         for index, span in chosen:
             if span is not before:
@@ -167,7 +178,7 @@ class History:
             yield Row(
                 id=message.id,
                 peer=name,
-                direction=model.DIRECTIONS[direction],
+                direction=model.DIRECTIONS.get(place.direction, ""),
                 seq=span.seq + index - span.start if span.seq else None,
                 kind=kind_name(message.kind),
                 state=span.state,
@@ -189,6 +200,8 @@ class History:
         """The reason for a state, and the receiver's clock."""
         if span.state == model.HELD:
             return self._held_reason(place.peer), None
+        if place.kind == Kind.RECOVERED and place.direction == model.OUT:
+            return None, walk.records.record(place.offset).aux or None
         if not span.by:
             return None, None
         try:
@@ -211,10 +224,26 @@ class History:
         offset, index = cursor.location
         try:
             record = self._reader.record(offset)
-            place_of(record)
+            if record.kind in CONTROL_KINDS:
+                return cursor.id == self._telling().id_of(offset)
             return self._reader.messages(record)[index].id == cursor.id
-        except (Damaged, LookupError):
+        except (Damaged, LookupError, msgspec.MsgspecError):
             return False
+
+    def _told_at(self, prefix: str) -> Location | None:
+        """Where the record stands whose row has this id, if it is one of those that tell what was done."""
+        offset = self._telling().offset_of(bytes.fromhex(prefix)) if len(prefix) == ID_DIGITS else None
+        if offset is None:
+            return None
+        try:
+            return (offset, 0) if self._reader.record(offset).kind in CONTROL_KINDS else None
+        except (Damaged, LookupError):
+            return None
+
+    def _telling(self) -> Audit:
+        if self._audit is None:
+            self._audit = Audit(self._reader.log_id, self._own_name, self._peer_name)
+        return self._audit
 
     # --- helpers ----------------------------------------------------------------------------------------
 
@@ -231,12 +260,18 @@ class History:
             for damaged in layer.index.damage():
                 self._damage(damaged)
         return Walk(
-            layers, upto, self._reader, lambda peer: self._held_reason(peer) is not None, self._damage
+            layers,
+            upto,
+            self._reader,
+            lambda peer: self._held_reason(peer) is not None,
+            self._damage,
+            self._merged,
+            self._telling(),
         )
 
     @staticmethod
     def _place(walk: Walk, location: Location) -> tuple[Place, int]:
-        place = place_of(walk.records.record(location[0]))
+        place = walk.place_of(walk.records.record(location[0]))
         if not 0 <= location[1] < place.count:
             raise LookupError(f"log offset {location[0]} has {place.count} messages, none at {location[1]}")
         return place, location[1]

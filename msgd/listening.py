@@ -28,6 +28,11 @@ def listeners(config: Config, passed: list[Listener]) -> list[Listener]:
     return found
 
 
+def port_of(found: list[Listener]) -> int:
+    """The port on which peers reach this node, 0 for none."""
+    return next((sock.getsockname()[1] for name, sock in found if name == "peer"), 0)
+
+
 def _listen_peer(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -1,25 +1,42 @@
 """Connections to the peer port that have not yet said who they are: bounded, and no work is done for them.
 
-Pure but for closing sockets: the supervisor asks before it forks. A connection waits here until its first
-bytes look like a TLS handshake (`16 03`), so half-open connections and garbage cost no process. Places
-also count the workers that still shake hands. Limits as in the trust protocol, section 8: 64 places, 4 per
-source (an IPv4 address, an IPv6 /64); when they are full the oldest goes, strangers first, and the new one
-stays; 16 more for sources where a paired peer was last seen: strangers cannot keep the known ones out.
+Pure: the supervisor asks before it forks. A connection waits here until its first bytes look like a TLS
+handshake (`16 03`), so half-open connections and garbage cost no process. Places also count the workers that
+still shake hands. Limits as in the trust protocol, section 8: 64 places, 4 per source (an IPv4 address, an
+IPv6 /64); when they are full the oldest goes, strangers first, and the new one stays; 16 more for sources
+where a paired peer was last seen: strangers cannot keep the known ones out.
+
+A source that misbehaves is closed at accept for a while (`penalties`), unless a paired peer was last seen
+there. Who has said who it is, and stays for something else than a link, has a seat beside the places: 16 for
+exchanges whose persons have not yet decided, 16 for services; the oldest goes.
 """
 
 import ipaddress
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+
+from msgd.penalties import Penalties
 
 TLS_HANDSHAKE = b"\x16\x03"
+NEVER_S = float("inf")
+EXCHANGE_S = 630.0  # its worker ends by itself after ten minutes
+SEATS = {"pair": (16, EXCHANGE_S), "service": (16, NEVER_S)}  # how many, for how long
 
 
-def source_of(address: str) -> str:
+def plain_host(host: str) -> str:
+    """A host as people write it: one that came to an IPv6 listener over IPv4 has its IPv4 address."""
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)
+    return host
+
+
+def source_of(host: str) -> str:
     """What counts as one source: an IPv4 address, or the /64 of an IPv6 one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = ipaddress.ip_address(plain_host(host).partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped:
-            return str(ip.ipv4_mapped)
         return str(ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)
 
@@ -33,6 +50,7 @@ class Guest:
     deadline_s: float  # CLOCK_MONOTONIC
     sock: socket.socket | None
     pid: int = 0
+    is_admitted: bool = False  # it has a seat
 
 
 class Lobby:
@@ -43,8 +61,33 @@ class Lobby:
         self.per_source = per_source
         self.reserved = reserved
         self.handshake_s = handshake_s
+        self.penalties = Penalties()
         self.known_sources: set[str] = set()
         self.guests: list[Guest] = []
+        self.seated: dict[str, list[Guest]] = {want: [] for want in SEATS}
+        self._source_of_peer: dict[int, str] = {}
+
+    # --- sources ----------------------------------------------------------------------------------------
+
+    def peer_seen(self, number: int, source: str) -> None:
+        """A link with this peer stands: its source is known, and counts as a stranger's no more."""
+        self._source_of_peer[number] = source
+        self.known_sources = set(self._source_of_peer.values())
+
+    def peer_gone(self, number: int) -> None:
+        """It is no peer any more."""
+        if self._source_of_peer.pop(number, None) is not None:
+            self.known_sources = set(self._source_of_peer.values())
+
+    def closed_s(self, source: str, now_s: float) -> float:
+        """For how long nothing is accepted from this source; 0 when it may come in."""
+        return 0.0 if source in self.known_sources else self.penalties.left_s(source, now_s)
+
+    def blame(self, source: str, misdeed: int, now_s: float) -> bool:
+        """A guest from there did that; whether its source is closed from now on, and was not before."""
+        return source not in self.known_sources and self.penalties.add(source, misdeed, now_s)
+
+    # --- guests -----------------------------------------------------------------------------------------
 
     def enter(self, sock: socket.socket, address: tuple[str, int], now_s: float) -> tuple[Guest, list[Guest]]:
         """A place for this connection, and the guests that must leave for it."""
@@ -70,19 +113,36 @@ class Lobby:
 
     def leave(self, guest: Guest) -> None:
         """The guest went, or became a link."""
-        if guest in self.guests:
-            self.guests.remove(guest)
+        for where in (self.guests, *self.seated.values()):
+            if guest in where:
+                where.remove(guest)
+
+    def seat(self, guest: Guest, want: str, now_s: float) -> list[Guest]:
+        """The guest has said who it is and stays for this, a key of `SEATS`; who must leave for it."""
+        self.leave(guest)
+        seats, most_s = SEATS[want]
+        seated = self.seated[want]
+        leaving = seated[: max(0, len(seated) + 1 - seats)]
+        del seated[: len(leaving)]
+        guest.deadline_s, guest.is_admitted = now_s + most_s, True
+        seated.append(guest)
+        return leaving
 
     def by_pid(self, pid: int) -> Guest | None:
         """The guest whose worker this is."""
-        return next((g for g in self.guests if g.pid == pid), None)
+        return next((g for g in self.all() if g.pid == pid), None)
 
     def late(self, now_s: float) -> list[Guest]:
         """Those that took too long; they have left."""
-        gone = [g for g in self.guests if g.deadline_s <= now_s]
-        self.guests = [g for g in self.guests if g.deadline_s > now_s]
+        gone = [g for g in self.all() if g.deadline_s <= now_s]
+        for guest in gone:
+            self.leave(guest)
         return gone
 
     def next_deadline_s(self) -> float | None:
         """When `late` will find the next one."""
-        return min((g.deadline_s for g in self.guests), default=None)
+        return min((g.deadline_s for g in self.all()), default=None)
+
+    def all(self) -> Iterator[Guest]:
+        """Those with a place or a seat."""
+        return chain(self.guests, *self.seated.values())

@@ -14,7 +14,8 @@ from msgd import __version__, background, children, journal, systemd
 from msgd.config import Config, load, reloadable_difference
 from msgd.errors import OK, ConfigError, MsgdError
 from msgd.listening import Listener, listeners
-from msgd.meeting import node_of, rehearse
+from msgd.meeting import rehearse
+from msgd.node import node_of
 from msgd.supervisor import Supervisor
 from msgd.trust import identity
 
@@ -86,10 +87,16 @@ def _serve(
     """Build the parts and run until the end."""
     _raise_fd_limit()
     os.umask(0o077)
-    key = identity.load_or_create(config.state, os.environ.get("CREDENTIALS_DIRECTORY"))
-    node = node_of(config, key)
-    rehearse(node)
+
+    def load_key() -> identity.NodeKey:
+        return identity.load_or_create(config.state, os.environ.get("CREDENTIALS_DIRECTORY"))
+
+    node = node_of(config, load_key())
     children.prepare("msgd")
+
+    def warm_up() -> None:
+        rehearse(node)
+        children.freeze()
 
     def reload() -> Config:
         new = load(options.config, os.environ, os.geteuid())
@@ -103,6 +110,8 @@ def _serve(
         lambda: listeners(config, passed),
         systemd.Notifier(),
         reload,
+        load_key,
+        warm_up,
         waiting.ready if waiting else lambda: None,
     )
     supervisor.unlink_socket = all(name != "control" for name, _ in passed)

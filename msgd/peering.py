@@ -1,22 +1,22 @@
-"""Who is a peer: added, renamed and removed by a person, as records in this node's own log."""
+"""What people ask about peers: add, hold for an address, rename, block, unblock, remove."""
 
 from collections.abc import Callable
 
-import msgspec
-
-from msgd import model
-from msgd.books import Books, Channel
+from msgd.books import Books
+from msgd.channel import Channel
+from msgd.config import Address, Config
+from msgd.errors import MsgdError, NotTrusted, UnknownPeer, UsageError
 from msgd.linking import Linking
-from msgd.log.record import Kind
 from msgd.outgoing import Outgoing
+from msgd.pinning import Pinning
 from msgd.standing import Peer, PeerChange
 from msgd.trust.identity import identity_text
 from msgd.wire.ledger import Done, KnownPeer, PutPeer, Refused
 
-_encode = msgspec.msgpack.Encoder().encode
+MAX_UNPINNED = 1024  # addresses; the oldest for which nothing waits makes room for another
 
 
-class Peering:
+class Peering(Pinning):
     """Requests about peers."""
 
     def __init__(
@@ -25,82 +25,161 @@ class Peering:
         links: Linking,
         outgoing: Outgoing,
         on_change: Callable[[KnownPeer], None],
+        config: Config,
     ) -> None:
-        self.books = books
-        self.links = links
-        self.outgoing = outgoing
-        self.on_change = on_change
+        super().__init__(books, links, outgoing, on_change)
+        self.trust: str = config.pairing.trust
+        self._own = {str(address) for address in config.listen}
 
     def put(self, channel: Channel, frame: PutPeer) -> None:
         """Do what a person asked about a peer; answered when it is on disk."""
-        refusal = {"add": self._add, "rename": self._rename, "remove": self._remove}[frame.action](
-            channel, frame
-        )
-        if refusal:
-            channel.say(Refused(frame.token, "InvalidRequest", *refusal))
+        try:
+            changed, value = PUTS[frame.action](self, frame)
+        except MsgdError as error:
+            channel.say(Refused(frame.token, error.name, error.message, error.hint))
+            return
+        self.books.promise_answer(channel, frame.token, Done(frame.token, changed, value))
 
-    def _add(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:
-        books = self.books
-        if frame.identity == self.links.identity:
-            return "This is the identity of this node itself.", "Give the other node's identity."
-        if not model.is_name(frame.name):
-            return f"{frame.name!r} cannot name a peer.", "A name has 1 to 63 of a-z, 0-9 and '-'."
-        named = next((p for p in self._live() if p.name == frame.name), None)
-        if named is not None and named.identity != frame.identity:
-            return (
-                f"The name {frame.name} belongs to another peer.",
-                "Choose another name, or remove that peer.",
-            )
-        known = books.delivery.by_identity.get(frame.identity)
+    # --- add, hold --------------------------------------------------------------------------------------
+
+    def _add(self, frame: PutPeer) -> tuple[bool, int]:
+        known = self.books.delivery.by_identity.get(frame.identity)
         address = frame.address or (known.address if known else "")
-        if known and not known.removed and (known.name, known.address) == (frame.name, address):
-            channel.say(Done(frame.token, False, known.number))
-            return None
-        number = known.number if known else books.delivery.next_peer
-        change = PeerChange("paired", frame.identity, frame.name, address, frame.user, "key")
-        peer = self._record(number, change)
-        self.links.cut(number, "its address or name was changed")
-        books.promise_answer(channel, frame.token, Done(frame.token, True, number))
-        self.on_change(self.links.known(peer))
-        books.event(
+        is_new = known is None or known.removed
+        if known and not is_new:
+            is_same = (known.name, known.address) == (frame.name, address)
+            if is_same and known.joining is None and not self._places(address):
+                return False, known.number
+            self._check(PeerChange("paired", frame.identity, frame.name, address))
+            self.links.cut(known.number, "its address or name was changed")
+        peer = self.pin(frame.identity, frame.name, address, frame.user, "key")
+        self.books.event(
             "peer.added",
             peer=peer.name,
             identity=identity_text(peer.identity),
             address=peer.address,
             user=frame.user,
         )
-        return None
+        return True, peer.number
 
-    def _rename(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:
-        peer = self.books.delivery.peers[frame.number]
-        if not model.is_name(frame.name):
-            return f"{frame.name!r} cannot name a peer.", "A name has 1 to 63 of a-z, 0-9 and '-'."
-        if any(p.name == frame.name and p is not peer for p in self._live()):
-            return f"The name {frame.name} belongs to another peer.", "Choose another name."
+    def _hold(self, frame: PutPeer) -> tuple[bool, int]:
+        address = self._foreign(frame.address)
+        peers = [p for p in self.books.delivery.live() if p.address == address]
+        if peers:
+            return False, max(peers, key=lambda p: p.pinned).number
+        if self.trust == "known-only":
+            raise NotTrusted(
+                f"Nobody is paired at {address}, and this node pairs with nobody over the network.",
+                "Use an invitation, or `msgctl peer add NAME ADDRESS --key IDENTITY`.",
+            )
+        self._make_room()
+        change = PeerChange("unpaired", b"", address, address, frame.user)
+        peer = self.books.change_peer(self._former(address) or self.books.delivery.next_peer, change)
+        self._tell(peer)
+        return True, peer.number
+
+    def _foreign(self, text: str) -> str:
+        """An address that is not this node's own. Raises UsageError."""
+        try:
+            address = str(Address.parse(text))
+        except ValueError as error:
+            raise UsageError(f"{text!r} is no address: expected HOST or HOST:PORT.") from error
+        if address in self._own:
+            raise UsageError(
+                f"{address} is where this node itself listens.", "Give the other node's address."
+            )
+        return address
+
+    def _places(self, address: str) -> list[Peer]:
+        return [p for p in self.books.delivery.unpinned() if address and p.address == address]
+
+    def _former(self, address: str) -> int:
+        """The number that this address had before it was removed, 0 none."""
+        peers = self.books.delivery.peers.values()
+        same = (p for p in peers if p.removed and not p.pinned and not p.into and p.address == address)
+        return next((p.number for p in same), 0)
+
+    def _make_room(self) -> None:
+        """Raises UsageError when messages wait for too many addresses."""
+        unpinned = self.books.delivery.unpinned()
+        if len(unpinned) < MAX_UNPINNED:
+            return
+        idle = next((p for p in unpinned if not p.out.waiting), None)
+        if idle is None:
+            raise UsageError(
+                f"Messages wait for {len(unpinned)} addresses that were never paired, which is the most.",
+                "Pair with some, or end what waits with `msgctl peer rm ADDRESS`.",
+            )
+        self._change(idle, "removed", reason="too many addresses")
+
+    # --- what is done to one ----------------------------------------------------------------------------
+
+    def _rename(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
         old = peer.name
-        self._record(peer.number, PeerChange("renamed", peer.identity, frame.name, peer.address, frame.user))
-        self.books.promise_answer(channel, frame.token, Done(frame.token, old != frame.name, peer.number))
-        self.on_change(self.links.known(peer))
+        if not peer.pinned:
+            raise UsageError(f"{old} is an address, not a peer yet.", f"Pair first: `msgctl pair ask {old}`.")
+        self.check_name(frame.name, peer.identity)
+        self._change(peer, "renamed", name=frame.name, user=frame.user)
         self.books.event("peer.renamed", peer=frame.name, old=old, user=frame.user)
-        return None
+        return old != frame.name, peer.number
 
-    def _remove(self, channel: Channel, frame: PutPeer) -> tuple[str, str] | None:
-        peer = self.books.delivery.peers[frame.number]
-        self.books.commit()  # an end may only name records of earlier appends
-        cancelled = self.outgoing.cancel_all(peer)
-        self._record(peer.number, PeerChange("removed", peer.identity, peer.name, peer.address, frame.user))
+    def _block(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
+        if not peer.pinned:
+            raise UsageError(
+                f"{peer.name} is an address: nobody there has been accepted, so nobody can be blocked.",
+                f"End what waits for it with `msgctl peer rm {peer.name}`.",
+            )
+        if peer.blocked:
+            return False, 0
+        cancelled = self._end_all(peer, "peer blocked")
+        self.links.cut(peer.number, "the peer was blocked")
+        self._change(peer, "blocked", user=frame.user)
+        self.books.event("peer.blocked", peer=peer.name, user=frame.user, cancelled=cancelled)
+        return True, cancelled
+
+    def _unblock(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
+        if not peer.blocked:
+            return False, peer.number
+        self._change(peer, "unblocked", user=frame.user)
+        self.books.event("peer.unblocked", peer=peer.name, user=frame.user)
+        self.links.wants_dial(peer, eager=True)
+        return True, peer.number
+
+    def _remove(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
+        cancelled = self._end_all(peer, "peer removed")
         self.links.cut(peer.number, "the peer was removed")
-        self.books.promise_answer(channel, frame.token, Done(frame.token, True, cancelled))
-        self.on_change(self.links.known(peer))
+        self._change(peer, "removed", user=frame.user)
         self.books.event("peer.removed", peer=peer.name, user=frame.user, cancelled=cancelled)
-        return None
+        return True, cancelled
 
-    def _record(self, number: int, change: PeerChange) -> Peer:
-        payload = _encode(change)
-        self.books.room(len(payload), essential=True)
-        self.books.generation += 1
-        self.books.add(Kind.PEER, peer=number, payload=payload)
-        return self.books.delivery.peer_changed(number, change)
+    def _recovered(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
+        self._change(peer, "recovered", user=frame.user, reason=frame.detail)
+        self.books.event("peer.recovered", peer=peer.name, user=frame.user, reason=frame.detail)
+        return True, peer.number
 
-    def _live(self) -> list[Peer]:
-        return [p for p in self.books.delivery.peers.values() if not p.removed]
+    def _end_all(self, peer: Peer, reason: str) -> int:
+        self.books.commit()  # an end may only name records of earlier appends
+        return self.outgoing.ending.cancel_all(peer, reason)
+
+    def _peer(self, frame: PutPeer) -> Peer:
+        """Raises UnknownPeer."""
+        peer = self.books.delivery.peers.get(frame.number)
+        if peer is None or peer.removed or peer.into:
+            raise UnknownPeer("It is no peer any more.", "See `msgctl peer ls`.")
+        return peer
+
+
+PUTS: dict[str, Callable[[Peering, PutPeer], tuple[bool, int]]] = {
+    "add": Peering._add,
+    "hold": Peering._hold,
+    "rename": Peering._rename,
+    "block": Peering._block,
+    "unblock": Peering._unblock,
+    "remove": Peering._remove,
+    "recovered": Peering._recovered,
+}

@@ -2,7 +2,7 @@
 
 The conclusions are `peer.reconcile`'s; here they become acts: state a head, open an epoch on this disk and
 then on the other, and tell the log process from where to send again. A batch that the log process has let
-go of (the peer lost part of its log) is found by reading this node's log, in this worker alone.
+go of (the peer lost part of its log) is found in this node's log by the index, in this worker alone.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from msgd.log.record import Header, Kind
 from msgd.model import IN, OUT
+from msgd.past import Past
 from msgd.peer.frames import Batch, Epoch, EpochDone, State
 from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, NewEpoch, Resend
 from msgd.wire import ledger
+from msgd.wire.frame import Frame
 
 if TYPE_CHECKING:
     from msgd.link import Link
@@ -122,15 +123,11 @@ class Agreement:
         """What the peer once receipted and has lost, from this log: seqs from `first`, before `stop`."""
         if first >= stop:
             return
-        reader = self.link.reader
-        for header in reader.headers(None):
-            if header.peer != self.link.peer or header.kind not in (Kind.OUT, Kind.RELEASED):
-                continue
-            if header.first_seq >= stop:
-                return
-            if first <= header.first_seq < stop:
-                payload = memoryview(reader.batch(header))
-                yield Batch(header.first_seq, header.count, header.head, payload)
+        past = Past(self.link.reader, self.link.peer)
+        for record in past.batches(first, stop):
+            payload = memoryview(self.link.reader.batch(record))
+            yield Batch(record.first_seq, record.count, record.head, payload)
+        past.close()
 
     def _resend(self) -> None:
         """Old batches as far as the peer's window goes; behind the last one the log process takes over."""
@@ -165,23 +162,15 @@ class Agreement:
         assert isinstance(answer, ledger.HeadIs)
         if answer.head:
             return answer.head
-        found = None
-        for header in self.link.reader.headers(None):
-            if header.peer == self.link.peer and _ends_at(header, direction, seq):
-                found = header.head
-        return found
+        past = Past(self.link.reader, self.link.peer)
+        try:
+            return past.head_at(direction, seq)
+        finally:
+            past.close()
 
-    def _ask(self, frame: Any) -> ledger.Frame:
+    def _ask(self, frame: Any) -> Frame:
         return self.link.ledger.ask(frame)
 
     def _token(self) -> int:
         self._tokens += 1
         return self._tokens
-
-
-def _ends_at(header: Header, direction: int, seq: int) -> bool:
-    """Whether the head of the direction at `seq` is the one in this record: of a batch, or of a new epoch."""
-    if header.kind == Kind.EPOCH:
-        return header.direction == direction and header.first_seq == seq + 1
-    kinds = (Kind.OUT, Kind.RELEASED) if direction == OUT else (Kind.IN,)
-    return header.kind in kinds and header.first_seq + header.count - 1 == seq

@@ -1,18 +1,18 @@
 """How what the daemon knows is told on the control socket: rows, peers and lives as plain dicts."""
 
 import base64
-import ipaddress
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from msgd import model
-from msgd.errors import TooLate, UsageError
+from msgd import advising, model
+from msgd.errors import TooLate
 from msgd.log.reader import Reader
-from msgd.log.record import Header, Kind
+from msgd.log.record import FLAG_HOLD_ENDS, Header, Kind
 from msgd.rows import Row
 from msgd.trust.identity import identity_text
 from msgd.wire.ledger import PeerState
+from msgd.wire.trust import RequestState
 
 __all__ = ["identity_text"]
 
@@ -66,22 +66,28 @@ def receipt(row: Row) -> dict[str, Any]:
         "elapsed_ms": 0.0,
         "next_try_s": None,
         "duplicate": False,
+        "pairing": None,
     }
 
 
-def peer(state: PeerState) -> dict[str, Any]:
-    """One peer as `Status` tells it."""
+def is_shown(state: PeerState) -> bool:
+    """Whether a peer stands in lists: not given up, or an address for which something is held."""
+    return not (state.removed or state.into) and (state.pinned or state.held > 0)
+
+
+def peer(state: PeerState, asked: RequestState | None, own_name: str) -> dict[str, Any]:
+    """One peer as `Status` tells it; `asked`: the request about it, where one waits."""
     reason, next_try_s = waiting_reason(state)
     measured = state.connected and state.round_trip_ns
     return {
         "name": state.name,
-        "identity": identity_text(state.identity),
+        "identity": identity_text(state.identity) if state.identity else "",
         "address": state.address or None,
-        "state": "removed" if state.removed else "connected" if state.connected else "away",
+        "state": _peer_state(state),
         "reason": reason,
         "since_ns": state.since_ns,
         "queued": state.queued,
-        "held": 0,
+        "held": state.held,
         "unreceipted": state.unreceipted,
         "sent": state.sent,
         "received": state.received,
@@ -89,41 +95,84 @@ def peer(state: PeerState) -> dict[str, Any]:
         "next_try_s": next_try_s,
         "clock_offset_ms": round(state.offset_ns / 1e6, 3) if measured else None,
         "round_trip_ms": round(state.round_trip_ns / 1e6, 3) if measured else None,
+        **_trust(state, asked, own_name),
+    }
+
+
+def _peer_state(state: PeerState) -> str:
+    if state.removed:
+        return "removed"
+    if state.blocked:
+        return "blocked"
+    if not state.pinned:
+        return "unpaired"
+    return "connected" if state.connected else "away"
+
+
+def _trust(state: PeerState, asked: RequestState | None, own_name: str) -> dict[str, Any]:
+    """How it became a peer, what keeps it from being one, and what a person has to know."""
+    notes = [advising.clone(state.name)] if state.is_cloned else []
+    steps = advising.pairing(state, asked, own_name) if state.hold else {}
+    return {
+        "pinned": state.pinned,
+        "how": state.how or None,
+        "paired_at_ns": state.paired_ns or None,
+        "hold": state.hold or None,
+        "hold_detail": steps.get("detail"),
+        "next": steps.get("next"),
+        "changed_identity": identity_text(state.changed) if state.changed else None,
+        "former_identities": [identity_text(each) for each in state.retired],
+        "breaks": [advising.broken(state, each, own_name) for each in state.breaks],
+        "notes": notes,
     }
 
 
 def waiting_reason(state: PeerState) -> tuple[str | None, float | None]:
     """Why messages to this peer wait, and when it is tried next."""
+    if state.hold:
+        return state.hold, _next_try_s(state)
     if state.connected:
         return None, None
     reason = f"offline: {state.reason}" if state.reason else "offline"
     if not state.address:
         return "offline: no address to dial, it has to dial us", None
+    return reason, _next_try_s(state)
+
+
+def _next_try_s(state: PeerState) -> float | None:
     if not state.next_mono_ns:
-        return reason, None
+        return None
     left_s = max(0.0, (state.next_mono_ns - time.monotonic_ns()) / 1e9)
-    return reason, round(left_s, 3) if left_s < 1e6 else None
+    return round(left_s, 3) if left_s < 1e6 else None
 
 
-def expiry_ns(reader: Reader, offset: int) -> int:
+def expiry_ns(reader: Reader, offset: int, peer: PeerState) -> int:
     """When the messages of the record at `offset` expire (CLOCK_REALTIME), 0 never."""
     header = next(reader.headers(offset))
-    return header.aux if header.kind == Kind.HELD else 0
+    if header.kind != Kind.HELD or (header.flags & FLAG_HOLD_ENDS and peer.pinned):
+        return 0
+    return header.aux
 
 
 def waiting(
-    row: Row, name: str, reason: str | None, next_try_s: float | None, expires_ns: int
+    row: Row,
+    peer: PeerState,
+    reason: str | None,
+    next_try_s: float | None,
+    expires_ns: int,
+    next_command: str | None,
 ) -> dict[str, Any]:
     """A message as `Queue` tells it."""
     return {
         "id": model.id_text(row.id),
-        "peer": name,
+        "peer": peer.name,
         "state": row.state,
         "reason": row.reason or reason or ("on its way" if row.seq else "waiting for the window"),
         "since_ns": row.stored_at_ns,
         "size": len(row.body),
         "next_try_s": next_try_s,
         "expires_at_ns": expires_ns or None,
+        "next": next_command if row.state == model.HELD else None,
     }
 
 
@@ -139,6 +188,7 @@ def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, 
                 text = "on this disk, without a seq"
                 if header.aux:
                     text += f"; expires {rfc3339(header.aux)}"
+                    text += " unless it is paired" if header.flags & FLAG_HOLD_ENDS else ""
                 events.append(_event(header.wall_ns, "queued", text))
             case Kind.RELEASED:
                 text = f"in a batch of {header.count} from seq {header.first_seq}"
@@ -150,6 +200,9 @@ def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, 
                 events.append(_event(header.wall_ns, "stored", text))
             case Kind.ENDED:
                 events.append(_event(header.wall_ns, row.state, row.reason or ""))
+            case Kind.RECOVERED:
+                text = f"lost here, got back from {row.peer}; seq {row.seq}"
+                events.append(_event(header.wall_ns, "recovered", text))
             case Kind.IN:
                 events.append(_event(header.wall_ns, "received", f"on this disk, seq {row.seq}; answered"))
     return events
@@ -159,50 +212,32 @@ def _event(at_ns: int, what: str, detail: str) -> dict[str, Any]:
     return {"at_ns": at_ns, "what": what, "detail": detail}
 
 
-def next_step(row: Row, reason: str | None, next_try_s: float | None) -> str:
+def next_step(row: Row, peer: PeerState, asked: RequestState | None, own_name: str) -> str:
     """What comes next, in a sentence."""
-    if row.state in (model.QUEUED, model.HELD):
-        if reason is None:
-            return f"{row.to} is connected: its receipt is on the way."
-        when = f" Next try in {next_try_s:.0f} s." if next_try_s is not None else ""
-        return f"It flows by itself when {row.to} is back ({reason}).{when}"
     if row.state in (model.STORED, model.RECEIVED):
         return "Nothing: it is on both disks."
-    return "Nothing: it has ended. Send it again if it is still wanted."
+    if row.state not in (model.QUEUED, model.HELD):
+        return "Nothing: it has ended. Send it again if it is still wanted."
+    if peer.hold and not row.seq:
+        return _held_step(advising.pairing(peer, asked, own_name))
+    reason, next_try_s = waiting_reason(peer)
+    if reason is None:
+        return f"{row.to} is connected: its receipt is on the way."
+    when = f" Next try in {next_try_s:.0f} s." if next_try_s is not None else ""
+    return f"It flows by itself when {row.to} is back ({reason}).{when}"
+
+
+def _held_step(steps: dict[str, Any]) -> str:
+    parts = [str(steps["detail"])]
+    if steps["words"] and not steps["accepted"]:
+        parts.append(f"Words: {steps['words']}.")
+    if steps["next"]:
+        parts.append(f"Here: {steps['next']}.")
+    if steps["there"]:
+        parts.append(f"There: {steps['there']}.")
+    return " ".join(parts)
 
 
 def too_late(row: Row) -> TooLate:
     """The refusal to cancel a message that is final."""
     return TooLate(f"The message is {row.state} already.", "A final state does not change.")
-
-
-def looks_like_address(text: str) -> bool:
-    """Whether a person means an IP address, with or without a port."""
-    try:
-        parse_address(text)
-    except UsageError:
-        return False
-    host = text.rpartition(":")[0] if text.count(":") == 1 else text.strip("[]")
-    return ":" in host or all(part.isdigit() for part in host.split("."))
-
-
-def parse_address(text: str) -> str:
-    """`host:port` out of what a person typed: an IPv4 or IPv6 address or a host name, the port optional.
-
-    Raises UsageError.
-    """
-    host, port = text, str(model.DEFAULT_PORT)
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif text.count(":") == 1:
-        host, port = text.split(":")
-    if not port.isdigit() or not 0 < int(port) < 65536 or not host:
-        raise UsageError(f"{text!r} is not an address: expected HOST or HOST:PORT.")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        if not all(c.isalnum() or c in "-._" for c in host):
-            raise UsageError(f"{text!r} is not an address: expected HOST or HOST:PORT.") from None
-        return f"{host}:{port}"
-    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"

@@ -46,6 +46,7 @@ class Range(msgspec.Struct, array_like=True):
     size: int
     expires_ns: int = 0  # the earliest expiry in it (CLOCK_REALTIME), 0 none
     after: int = -1  # records up to this offset are released already
+    peer: int = 0  # number in those records, where it is not this peer's own (an address, merged)
 
 
 class Outward(msgspec.Struct):
@@ -79,8 +80,33 @@ class Inward(msgspec.Struct):
     head: bytes = ZERO_HEAD
 
 
+class Joining(msgspec.Struct):
+    """An invitation that this node accepted and the inviter has not yet confirmed."""
+
+    invitation: bytes
+    secret: bytes
+    expires_s: int  # Unix seconds, as the invitation says
+    addresses: list[str] = []
+    name: str = ""  # what the person here wants to call it
+    before: str = ""  # what it was before: pinned, removed, or empty
+
+
+class Break(msgspec.Struct):
+    """Both ends of a direction did not hold the same, and it began anew above both."""
+
+    at_ns: int  # CLOCK_REALTIME
+    direction: int
+    base: int
+    sender_last: int
+    receiver_last: int
+
+
 class Peer(msgspec.Struct):
-    """One peer: who it is, what people call it, how both directions stand."""
+    """One peer: who it is, what people call it, how both directions stand.
+
+    One that is not `pinned` is an address that somebody here sent to: what is sent to it waits, and its
+    identity is empty until a person accepts who answers there.
+    """
 
     number: int  # in this log only, never given again
     identity: bytes
@@ -88,6 +114,16 @@ class Peer(msgspec.Struct):
     address: str = ""
     removed: bool = False
     seen_ns: int = 0  # CLOCK_REALTIME of the last record that it caused
+    pinned: bool = True
+    blocked: bool = False
+    changed: bytes = b""  # the identity that answered instead of the pinned one, until that is solved
+    retired: list[bytes] = []  # its former identities
+    paired_ns: int = 0  # CLOCK_REALTIME when it was pinned
+    how: str = ""  # key, words, invitation, rotation or rekey
+    aliases: list[int] = []  # numbers of unpinned addresses whose messages became this peer's
+    into: int = 0  # of such an address: the number whose they became
+    joining: Joining | None = None
+    breaks: list[Break] = []  # the last one of each direction
     out: Outward = msgspec.field(default_factory=Outward)
     inward: Inward = msgspec.field(default_factory=Inward)
 
@@ -95,12 +131,24 @@ class Peer(msgspec.Struct):
 class PeerChange(msgspec.Struct, omit_defaults=True):
     """Payload of a `peer` record."""
 
-    action: str  # paired renamed address removed
+    action: str  # see the table of `msgd.pins`
     identity: bytes
     name: str
     address: str = ""
     user: str = ""
     how: str = ""
+    words: str = ""  # that were compared
+    transcript: bytes = b""  # SHA-256 of T, of the exchange
+    old: bytes = b""  # rotated, rekeyed: the identity before; key changed: the one that answers
+    retired: list[bytes] = []  # rotated, rekeyed: further former identities
+    into: int = 0  # merged: the number of the peer that took the messages
+    invitation: bytes = b""  # 8 bytes
+    secret: bytes = b""  # 16 bytes
+    expires_s: int = 0  # Unix seconds
+    expires_boot_ns: int = 0  # CLOCK_BOOTTIME of the boot in the record's header
+    addresses: list[str] = []  # joining
+    reason: str = ""
+    rotation: tuple[bytes, bytes, bytes] | None = None  # old SPKI, signatures by the old and the new key
 
 
 class EpochChange(msgspec.Struct, omit_defaults=True):
@@ -127,11 +175,28 @@ class ClockStep(msgspec.Struct):
     step_ns: int
 
 
+class Invitation(msgspec.Struct):
+    """An invitation of this node."""
+
+    invitation: bytes  # 8 bytes
+    secret: bytes  # 16 bytes
+    user: str
+    expires_s: int  # Unix seconds
+    expires_boot_ns: int  # CLOCK_BOOTTIME; counts within the boot of `start`
+    start: bytes  # of the record: 8 bytes of boot id, 8 of this start
+    wrong: int = 0  # proofs that did not fit; the third one ends it
+    used_by: bytes = b""  # identity
+    ended: str = ""  # used, dead or expired
+
+
 class Global(msgspec.Struct):
     """First payload of a checkpoint."""
 
     next_peer: int
     id_horizon_ms: int
+    invitations: list[Invitation] = []
+    rotations: list[tuple[bytes, bytes, bytes]] = []  # of this node's own key, oldest first
+    identity: bytes = b""  # this node's own since the last of them
 
 
 _encode = msgspec.msgpack.Encoder().encode

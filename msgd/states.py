@@ -3,7 +3,7 @@
 A message has its place: the record where it first stood, and the index in it. What happened to it since is
 told by other records, which an index finds by that place or by the peer and the seq:
 
-- `in`: received.
+- `in`: received. `recovered`: received or stored, by its direction: the peer has it on its disk.
 - `out` has a seq from the beginning; `held` gets one from a `released` record that names it.
 - A receipt for that seq or a higher one of the same epoch: stored. The first such receipt counts.
 - An `epoch` record with a base above a seq that has no receipt yet makes the seq void: the message waits
@@ -36,7 +36,8 @@ class Place(NamedTuple):
     count: int  # type: ignore[assignment]  # of messages; hides tuple.count, which nobody wants here
     kind: int
     first_seq: int  # 0: none from the beginning
-    peer: int
+    peer: int  # whose messages they are now, wherever they were written to
+    direction: int = model.OUT  # 0: no messages, but what was done here
 
 
 class Span(NamedTuple):
@@ -70,8 +71,12 @@ class States:
 
     def of(self, place: Place) -> list[Span]:
         """What happened to the messages of this place, in order of their indexes."""
-        if place.kind == Kind.IN:
+        if place.direction == model.IN:
             return [Span(0, place.count, place.first_seq, model.RECEIVED, 0)]
+        if place.kind == Kind.RECOVERED:
+            return [Span(0, place.count, place.first_seq, model.STORED, 0)]
+        if not place.direction:
+            return [Span(0, 1, 0, "", 0)]
         spans = self._numbered(place.peer, 0, place.count, place.first_seq)
         for _, ranges in groupby(self._releases(place.offset), key=itemgetter(0)):
             new: list[Span] = []

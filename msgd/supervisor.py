@@ -13,20 +13,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
-from msgd import __version__, control, indexing, journal, ledger, link, systemd
+from msgd import __version__, control, indexing, journal, ledger, systemd, worker
 from msgd.children import Backoff, Child, Children, Ended, Kind, Then
 from msgd.config import Config
 from msgd.dialling import NEVER_S, Course, Dialling
 from msgd.doors import Doors
 from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError, Fatal, MsgdError
+from msgd.listening import port_of
 from msgd.lobby import Lobby
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
-from msgd.meeting import Node, node_with
+from msgd.node import Node, node_of_key, node_with
+from msgd.peer.frames import Rotation
 from msgd.pulse import Pulse
 from msgd.signals import Signals
+from msgd.trust.identity import NodeKey
 from msgd.wire.ledger import (
     TABLE,
     DialFailed,
@@ -42,13 +46,18 @@ from msgd.wire.ledger import (
     Stop,
 )
 from msgd.wire.pipe import Pipe
+from msgd.wire.trust import Admitted, Chain, Rotated
 
 STOP_S = 4.5  # all children get this long after SIGTERM; systemd waits longer
+NO_REASON = DialFailed(0, "", 0.0)
 CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Supervisor:
-    """The parent of all. `reload` reads the configuration again; `node` is who this is."""
+    """The parent of all. `node` is who this is; `reload` reads the configuration again, `load_key` the key.
+
+    `warm_up` makes everything ready for the first link worker; it runs while the log process opens the log.
+    """
 
     def __init__(
         self,
@@ -57,6 +66,8 @@ class Supervisor:
         listeners: Callable[[], list[tuple[str, socket.socket]]],
         notifier: systemd.Notifier,
         reload: Callable[[], Config],
+        load_key: Callable[[], NodeKey],
+        warm_up: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
         self.config = config
@@ -78,6 +89,8 @@ class Supervisor:
         self.started_s = time.monotonic()
         self._make_listeners = listeners
         self._reload_config = reload
+        self._load_key = load_key
+        self._warm_up = warm_up
         self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.signals, selectors.EVENT_READ, self._take_signals)
@@ -86,7 +99,7 @@ class Supervisor:
         self._log_backoff = Backoff(random.random, first_s=0.05, cap_s=5.0)
         self._index_backoff = Backoff(random.random, first_s=0.5)
         self._log_at_s = self._index_at_s = 0.0
-        self._retry_s: dict[int, float] = {}  # what a dial's refusal said about the next try
+        self._failed: dict[int, DialFailed] = {}  # what the dials that end now have said, by peer
         self._stopping_until_s: float | None = None
 
     # --- the loop ---------------------------------------------------------------------------------------
@@ -95,6 +108,7 @@ class Supervisor:
         """Serve until told to stop; returns the exit code. Raises MsgdError where nothing could start."""
         try:
             self._start_log()
+            self._warm_up()
             while self.exit_code is None:
                 for key, _ in self._selector.select(self._timeout_s()):
                     if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
@@ -134,8 +148,7 @@ class Supervisor:
             self._start_index()
         if now_s >= self.pulse.due_s:
             self.pulse.beat(now_s)
-        for guest in self.doors.lobby.late(now_s):
-            self.doors.turn_out(guest)
+        self.doors.turn_out_late(now_s)
         if self.log is not None:
             for course in list(self.dialling.due(now_s)):
                 self._dial(course, now_s)
@@ -166,16 +179,30 @@ class Supervisor:
                     self._learn(frame, pipe)
                 case Pong():
                     if self._stopping_until_s is None:
-                        self.pulse.heard(frame, len(self.dialling.courses))
+                        self.pulse.heard(frame, self.dialling.peers())
                 case DialNow():
                     self.dialling.ask(frame.peer, frame.eager, time.monotonic())
                 case DialFailed():
                     self._note_failed(frame)
+                case Admitted():
+                    self.doors.admitted(frame.pid, frame.want, time.monotonic())
+                case Chain():
+                    self.node = replace(self.node, chain=tuple(Rotation(*parts) for parts in frame.rotations))
+                case Rotated():
+                    self._take_key()
                 case ReloadAsked():
                     self._say_log(Reloaded(frame.token, self._reload()))
                 case Refused():
                     kind = Fatal if frame.name == Fatal.name else ConfigError
                     self._refusal = kind(frame.message, frame.hint)
+
+    def _take_key(self) -> None:
+        """This node has a new key: what is forked from now on has it, and every peer is dialled with it.
+
+        The log process ends the links that stand. Raises ConfigError where the key cannot be read.
+        """
+        self.node = node_of_key(self.node, self._load_key())
+        self.dialling.begin_anew(time.monotonic())
 
     def _unhear(self, channel: socket.socket) -> None:
         """Nothing more comes from a log process: its channel or its signal said so, whichever was first."""
@@ -189,10 +216,7 @@ class Supervisor:
             if settings is not None and settings.address is not None:
                 peer.address = str(settings.address)
             self.dialling.learn(peer, now_s)
-            guest = self.doors.lobby.by_pid(peer.link_pid) if peer.link_pid else None
-            if guest is not None:
-                self.doors.lobby.known_sources.add(guest.source)
-                self.doors.lobby.leave(guest)
+            self.doors.learn(peer)
         if self._stopping_until_s is not None:
             with suppress(OSError):  # it has just died
                 pipe.offer(Stop())  # it was still starting when the others were told
@@ -213,6 +237,7 @@ class Supervisor:
         if first:
             try:
                 self.doors.listeners = self._make_listeners()
+                self.node = replace(self.node, port=port_of(self.doors.listeners))
             except ConfigError as error:
                 journal.event("daemon.failed", reason=error.message, hint=error.hint)
                 self.notifier.failed(error.message)
@@ -226,7 +251,7 @@ class Supervisor:
                 name=self.node.name,
                 seconds=round(time.monotonic() - self.started_s, 3),
             )
-            self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
+            self.notifier.ready(self.pulse.status(self.dialling.peers()))
             self._on_ready()
 
     def _close_doors(self) -> None:
@@ -243,7 +268,7 @@ class Supervisor:
         def introduce(pid: int) -> None:
             assert self.log is not None
             try:
-                if not self.log.offer(Introduce(kind, pid), mine.fileno()):
+                if not self.log.offer(Introduce(kind, pid, self.node.key.identity), mine.fileno()):
                     journal.event(
                         "child.refused", title=f"{kind} {pid}", reason="the log process does not read"
                     )
@@ -285,7 +310,7 @@ class Supervisor:
         child = self._spawn(
             Kind.PEER,
             peer.name,
-            lambda channel: link.dial(node, peer, connect_s, channel, reader),
+            lambda channel: worker.dial(node, peer, connect_s, channel, reader),
             [],
             course,
         )
@@ -298,7 +323,7 @@ class Supervisor:
         course = self.dialling.courses.get(frame.peer)
         if course is not None:
             course.reason = frame.reason
-            self._retry_s[frame.peer] = frame.retry_s
+            self._failed[frame.peer] = frame
 
     # --- ends -------------------------------------------------------------------------------------------
 
@@ -351,14 +376,13 @@ class Supervisor:
             course.peer.linked = False
 
     def _link_ended(self, ended: Ended, now_s: float) -> None:
-        guest = self.doors.lobby.by_pid(ended.child.pid)
-        if guest is not None:
-            self.doors.lobby.leave(guest)
+        self.doors.worker_ended(ended)
         course = self.dialling.by_pid(ended.child.pid)
         if course is None:
             return
         number = course.peer.number
-        self.dialling.ended(course, now_s, self._retry_s.pop(number, 0.0))
+        failed = self._failed.pop(number, NO_REASON)
+        self.dialling.ended(course, now_s, failed.retry_s, failed.code)
         if not course.peer.linked:
             wait_ns = int(min(course.next_s - now_s, 1e9) * 1e9)
             self._say_log(Plan(number, time.monotonic_ns() + wait_ns, course.reason))
@@ -370,8 +394,7 @@ class Supervisor:
         self._stopping_until_s = time.monotonic() + STOP_S
         self._say_log(Stop())
         self._close_doors()
-        for guest in list(self.doors.lobby.guests):
-            self.doors.turn_out(guest)
+        self.doors.turn_out_all()
 
     def _end_all(self) -> None:
         """Whoever is still there is killed and reaped: msgd leaves nobody behind."""
@@ -396,11 +419,11 @@ class Supervisor:
             config = self._reload_config()
         except ConfigError as error:
             journal.event("reload.refused", reason=error.message)
-            self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
+            self.notifier.ready(self.pulse.status(self.dialling.peers()))
             return f"{error.message} {error.hint}".strip()
         self._apply(config)
         journal.event("daemon.reloaded")
-        self.notifier.ready(self.pulse.status(len(self.dialling.courses)))
+        self.notifier.ready(self.pulse.status(self.dialling.peers()))
         return ""
 
     def _apply(self, config: Config) -> None:
@@ -413,7 +436,16 @@ class Supervisor:
         self.dialling.limit(limits.backoff_max_s)
         self.pulse.stall_s = limits.watchdog_stall_s
         self.node = node_with(self.node, config)
-        self._say_log(Settings(config.log_level, limits.window_bytes, limits.window_batches))
+        pairing = config.pairing
+        self._say_log(
+            Settings(
+                config.log_level,
+                limits.window_bytes,
+                limits.window_batches,
+                pairing.hold_s,
+                pairing.trust,
+            )
+        )
 
 
 def _unlink(sock: socket.socket) -> None:

@@ -8,29 +8,42 @@ Damage and what is gone is told and passed over, so a pass always comes to its e
 """
 
 import heapq
-import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgd import model
+from msgd.audit import Audit
 from msgd.layers import Layer
 from msgd.log.errors import Damaged
-from msgd.log.index import ENDING, KEY, LANES, NUMBERED, PLACE, RECEIVED, WAITING, Location
+from msgd.log.harvest import CONTROL_KINDS
+from msgd.log.index import (
+    CONTROL,
+    ENDING,
+    IN_LANES,
+    KEY,
+    LANES,
+    NUMBERED,
+    PLACE,
+    RECEIVED,
+    RECOVERED_IN,
+    RECOVERED_OUT,
+    Location,
+)
+from msgd.log.leaves import Leaves
 from msgd.log.opened import Records
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind, Record, decode_ranges
 from msgd.rows import Filter
+from msgd.sieve import Fits, content_test, lanes_of, windows
 from msgd.states import Place, Span, States
-from msgd.wire.codec import Message
 
-ANY_TIME = 1 << 62  # ns: later than any clock of ours
 FEW_IDS = 1000  # an id's beginning that finds more is looked for in all places
 ENDINGS = (model.REJECTED, model.EXPIRED, model.CANCELLED)
-PLACES = (Kind.OUT, Kind.IN, Kind.HELD)
+PLACES = (Kind.OUT, Kind.IN, Kind.HELD, Kind.RECOVERED)
+CONTROL_KIND = model.MESSAGE_KINDS.index("control")
 
 Chosen = list[tuple[int, Span]]  # indexes, upwards
 Match = tuple[Place, Chosen]
-Fits = Callable[[Message], bool]
 
 
 class Walk:
@@ -43,20 +56,23 @@ class Walk:
         reader: Reader,
         is_held: Callable[[int], bool],
         on_damage: Callable[[Damaged], None],
+        merged: Mapping[int, int],
+        audit: Audit,
     ) -> None:
-        self.records = Records(reader, lambda: upto)
+        self.records = Records(reader, lambda: upto, audit.message)
         self.states = States([layer.index for layer in layers], upto, self.records.first_index, is_held)
         self.log = reader.log_id.hex()
         self._layers = layers
         self._upto = upto
         self._reader = reader
         self._on_damage = on_damage
+        self._merged = merged  # numbers of addresses -> the peer whose their messages are now
 
     # --- messages that fit ------------------------------------------------------------------------------
 
     def matches(self, wanted: Filter, lo: Location, hi: Location, reverse: bool) -> Iterator[Match]:
         """The places with messages that fit in [lo, hi), in order or the opposite one; no list is empty."""
-        fits = _content_test(wanted)
+        fits = content_test(wanted)
         for place in self._places(wanted, lo[0], min(hi[0] + 1, self._upto), reverse):
             first = lo[1] if place.offset == lo[0] else 0
             stop = min(hi[1], place.count) if place.offset == hi[0] else place.count
@@ -106,7 +122,13 @@ class Walk:
     def _places(self, wanted: Filter, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
         """Places from log offset `lo` on, before `hi`."""
         lo = max(lo, self._reader.first)
-        lanes = _lanes(wanted)
+        if wanted.kind == CONTROL_KIND:
+            of_messages = self._messages(wanted, lo, hi, reverse)
+            return heapq.merge(of_messages, self._control(wanted, lo, hi, reverse), reverse=reverse)
+        return self._messages(wanted, lo, hi, reverse)
+
+    def _messages(self, wanted: Filter, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+        lanes = lanes_of(wanted)
         if wanted.id is not None:
             found = self.find(wanted.id, FEW_IDS + 1)
             if len(found) <= FEW_IDS:
@@ -116,14 +138,46 @@ class Walk:
             return self._named(self._ended(lo, hi, reverse), wanted, lanes)
         return self._listed(wanted, lanes, lo, hi, reverse)
 
-    def _listed(self, wanted: Filter, lanes: set[int], lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+    def _listed(
+        self, wanted: Filter, lanes: frozenset[int], lo: int, hi: int, reverse: bool
+    ) -> Iterator[Place]:
         """Places that the index lists for the peer, direction and time."""
         for layer in reversed(self._layers) if reverse else self._layers:
-            groups = layer.index.lanes(wanted.peer, lanes)
-            for start, stop in _windows(layer, wanted, reverse):
+            groups = [group for peer in self._numbers(wanted) for group in layer.index.lanes(peer, lanes)]
+            for start, stop in windows(layer, wanted, reverse):
                 start, stop = max(start, layer.lo, lo), min(stop, layer.hi, hi)
-                scans = [_lane_places(layer, group, start, stop, reverse) for group in groups]
+                scans = [self._lane_places(layer, group, start, stop, reverse) for group in groups]
                 yield from scans[0] if len(scans) == 1 else heapq.merge(*scans, reverse=reverse)
+
+    def _lane_places(self, layer: Layer, group: int, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+        table, peer, lane = layer.index.place, self._whose(group // LANES), group % LANES
+        direction = model.IN if lane in IN_LANES else model.OUT
+        scan = table.scan_back if reverse else table.scan
+        for entry in scan(group, KEY.pack(lo), KEY.pack(max(lo, hi))):
+            offset, count, kind, first_seq = PLACE.unpack(entry)
+            if kind != Kind.RELEASED:
+                yield Place(offset, count, kind, first_seq, peer, direction)
+
+    def _control(self, wanted: Filter, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
+        """The records of what was done here; they have no direction and no state."""
+        if wanted.direction is not None or wanted.state is not None:
+            return
+        for layer in reversed(self._layers) if reverse else self._layers:
+            table = layer.index.control
+            start, stop = KEY.pack(max(lo, layer.lo)), KEY.pack(max(lo, layer.lo, min(hi, layer.hi)))
+            numbers = self._numbers(wanted)
+            groups = list(table.groups()) if numbers == [None] else [n for n in numbers if n is not None]
+            scans = [_control_places(table, g, self._whose(g), start, stop, reverse) for g in groups]
+            yield from heapq.merge(*scans, reverse=reverse)
+
+    def _numbers(self, wanted: Filter) -> list[int | None]:
+        """Under which numbers the messages of the peer asked for may have been written; None: any."""
+        if wanted.peer is None:
+            return [None]
+        return [wanted.peer, *(alias for alias, into in self._merged.items() if into == wanted.peer)]
+
+    def _whose(self, number: int) -> int:
+        return self._merged.get(number, number)
 
     def _ended(self, lo: int, hi: int, reverse: bool) -> Iterator[int]:
         """The offsets of places that endings name."""
@@ -136,11 +190,11 @@ class Walk:
                 before = offset
                 yield offset
 
-    def _named(self, offsets: Iterable[int], wanted: Filter, lanes: set[int]) -> Iterator[Place]:
+    def _named(self, offsets: Iterable[int], wanted: Filter, lanes: frozenset[int]) -> Iterator[Place]:
         """The places at these offsets, if the peer and the direction are asked for."""
         for offset in offsets:
             try:
-                place = place_of(self.records.record(offset))
+                place = self.place_of(self.records.record(offset))
             except Damaged as damaged:
                 self._on_damage(damaged)
                 continue
@@ -148,9 +202,18 @@ class Walk:
                 continue
             if (
                 wanted.peer in (None, place.peer)
-                and (RECEIVED if place.kind == Kind.IN else NUMBERED) in lanes
+                and (RECEIVED if place.direction == model.IN else NUMBERED) in lanes
             ):
                 yield place
+
+    def place_of(self, header: Header | Record) -> Place:
+        """The place that a record is. Raises LookupError if nothing that is told first stands in it."""
+        peer = self._whose(header.peer)
+        if header.kind in CONTROL_KINDS:
+            return Place(header.offset, 1, header.kind, 0, peer, 0)
+        if header.kind not in PLACES or not header.count:
+            raise LookupError(f"no message stands at log offset {header.offset}")
+        return Place(header.offset, header.count, header.kind, header.first_seq, peer, header.direction)
 
     # --- single ones ------------------------------------------------------------------------------------
 
@@ -190,7 +253,7 @@ class Walk:
         """The same in the log itself from `start` on."""
         part = bytes.fromhex(prefix[: len(prefix) & ~1])
         for header in self._reader.headers(start, self._upto, on_damage=self._on_damage):
-            if header.kind not in PLACES:
+            if header.kind not in PLACES or not header.count:
                 continue
             try:
                 if part not in self._reader.payload(header):
@@ -214,6 +277,11 @@ class Walk:
             if kind != Kind.RELEASED:
                 return offset, seq - first_seq
             return self._released(self._reader.record(offset), seq - first_seq)
+        group = peer * LANES + (RECOVERED_IN if direction == model.IN else RECOVERED_OUT)
+        for layer in self._layers:
+            place = layer.index.recovered_at(group, seq)
+            if place is not None and place[0] < self._upto:
+                return place[0], seq - place[1]
         return None
 
     def _released(self, record: Record, index: int) -> Location | None:
@@ -239,55 +307,9 @@ def _paired(indexes: Iterable[int], spans: Iterable[Span]) -> Chosen:
     return found
 
 
-def place_of(header: Header | Record) -> Place:
-    """The place that a record is. Raises LookupError if messages do not first stand in it."""
-    if header.kind not in PLACES:
-        raise LookupError(f"no message stands at log offset {header.offset}")
-    return Place(header.offset, header.count, header.kind, header.first_seq, header.peer)
-
-
-def _lanes(wanted: Filter) -> set[int]:
-    """The lanes in which something may fit."""
-    lanes = {NUMBERED, RECEIVED, WAITING}
-    if wanted.direction is not None:
-        lanes &= {RECEIVED} if wanted.direction == model.IN else {NUMBERED, WAITING}
-    if wanted.state is not None:
-        lanes &= {RECEIVED} if wanted.state == model.RECEIVED else {NUMBERED, WAITING}
-    return lanes
-
-
-def _windows(layer: Layer, wanted: Filter, reverse: bool) -> list[tuple[int, int]]:
-    """The stretches of a layer where the stored time may fit."""
-    if wanted.since_ns is None and wanted.until_ns is None:
-        return [(layer.lo, layer.hi)]
-    since = -ANY_TIME if wanted.since_ns is None else max(wanted.since_ns, -ANY_TIME)
-    until = ANY_TIME if wanted.until_ns is None else min(wanted.until_ns, ANY_TIME)
-    found = layer.index.windows(since, until)
-    return found[::-1] if reverse else found
-
-
-def _lane_places(layer: Layer, group: int, lo: int, hi: int, reverse: bool) -> Iterator[Place]:
-    table, peer = layer.index.place, group // LANES
-    scan = table.scan_back if reverse else table.scan
-    for entry in scan(group, KEY.pack(lo), KEY.pack(max(lo, hi))):
-        offset, count, kind, first_seq = PLACE.unpack(entry)
-        if kind != Kind.RELEASED:
-            yield Place(offset, count, kind, first_seq, peer)
-
-
-def _content_test(wanted: Filter) -> Fits | None:
-    """Whether a message fits by what is in it; None when nothing of that is asked."""
-    tests: list[Fits] = []
-    if wanted.id is not None:
-        prefix = wanted.id
-        tests.append(lambda message: message.id.hex().startswith(prefix))
-    if wanted.kind is not None:
-        tests.append(lambda message: message.kind == wanted.kind)
-    if wanted.user is not None:
-        tests.append(lambda message: message.user == wanted.user)
-    if wanted.grep is not None:
-        search = re.compile(wanted.grep).search
-        tests.append(lambda message: search(message.body.decode("utf-8", "replace")) is not None)
-    if not tests:
-        return None
-    return tests[0] if len(tests) == 1 else lambda message: all(test(message) for test in tests)
+def _control_places(
+    table: Leaves, group: int, peer: int, lo: bytes, hi: bytes, reverse: bool
+) -> Iterator[Place]:
+    for entry in (table.scan_back if reverse else table.scan)(group, lo, hi):
+        offset, kind = CONTROL.unpack(entry)
+        yield Place(offset, 1, kind, 0, peer, 0)

@@ -9,10 +9,13 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 
 from msgd import model
+from msgd.audit import CONTROL, Audit
 from msgd.history import History
 from msgd.indexer import Indexer
 from msgd.log.clock import Clock
@@ -22,6 +25,7 @@ from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record, encode_ranges
 from msgd.log.store import Store
 from msgd.rows import Filter, Row
+from msgd.standing import EpochChange, PeerChange
 from msgd.wire.codec import Message, encode
 
 FIRST_NS = 1_800_000_000_000_000_000
@@ -76,6 +80,7 @@ class Known:
     reason: str | None = None
     receipt_at_ns: int | None = None
     life: list[Written] = field(default_factory=list)
+    direction: int = model.OUT  # 0: it tells what was done here
 
     @property
     def location(self) -> tuple[int, int]:
@@ -106,6 +111,8 @@ class World:
         self.lines: dict[int, Line] = {}
         self.inward: dict[int, int] = {}
         self.held_peers: set[int] = set()
+        self.merged: dict[int, int] = {}  # addresses whose messages became a peer's
+        self.deeds: list[tuple[Written, dict[str, Any]]] = []  # records that tell what was done here
         self.events: list[tuple[str, dict[str, object]]] = []
         self.damage: list[Damaged] = []
         self._segment_bytes = segment_bytes
@@ -236,7 +243,10 @@ class World:
         """A new epoch: what had no receipt waits again."""
         line = self.line(peer)
         base = (line.last if direction == model.OUT else self.inward.get(peer, 0)) + 1
-        self.add(Kind.EPOCH, peer=peer, direction=direction, first_seq=base, payload=b"\x80")
+        change = EpochChange(bytes(16), base - 1, bytes(32), base - 1, bytes(32))
+        payload = msgspec.msgpack.encode(change)
+        fields = {"peer": peer, "direction": direction, "first_seq": base, "payload": payload}
+        self.deeds.append((self.add(Kind.EPOCH, **fields), fields))
         if direction == model.OUT:
             again = [m for batch in line.released for m in batch]
             for message in again:
@@ -245,6 +255,27 @@ class World:
             line.released, line.receipt = [], base - 1
             line.waiting = again + line.waiting
 
+    def deed(self, peer: int, action: str, user: str = "", **fields: Any) -> None:
+        """A `peer` record."""
+        change = PeerChange(action, bytes(32), peer_name(peer), user=user, **fields)
+        record = {"peer": peer, "direction": 0, "first_seq": 0, "payload": msgspec.msgpack.encode(change)}
+        self.deeds.append((self.add(Kind.PEER, **record), record))
+
+    def recover(self, peer: int, direction: int, count: int) -> list[Known]:
+        """Messages with the next seqs, which this log had lost, and which the peer gave back."""
+        line, is_in = self.line(peer), direction == model.IN
+        seq = (self.inward.get(peer, 0) if is_in else line.last) + 1
+        known = self._write(Kind.RECOVERED, peer, count, 0, direction, seq, aux=77)
+        if is_in:
+            self.inward[peer] = seq + count - 1
+        else:
+            line.last = seq + count - 1
+        for at, message in enumerate(known):
+            message.seq = seq + at
+            message.state = model.RECEIVED if is_in else model.STORED
+            message.receipt_at_ns = None if is_in else 77
+        return known
+
     def _number(self, line: Line, messages: list[Known]) -> None:
         for message in messages:
             line.last += 1
@@ -252,15 +283,25 @@ class World:
                 message.seq = line.last
         line.released.append(messages)
 
-    def _write(self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int) -> list[Known]:
+    def _write(
+        self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int, aux: int = 0
+    ) -> list[Known]:
         messages = [self._message(salt + at) for at in range(count)]
         pieces = [encode(message) for message in messages]
         written = self.add(
-            kind, peer=peer, direction=direction, count=count, first_seq=seq, payload=b"".join(pieces)
+            kind,
+            peer=peer,
+            direction=direction,
+            count=count,
+            first_seq=seq,
+            aux=aux,
+            payload=b"".join(pieces),
         )
         found, byte = [], 0
         for index, (message, piece) in enumerate(zip(messages, pieces, strict=True)):
-            found.append(Known(message, written, index, byte, len(piece), life=[written]))
+            found.append(
+                Known(message, written, index, byte, len(piece), life=[written], direction=direction)
+            )
             byte += len(piece)
         self.known += found
         return found
@@ -304,20 +345,35 @@ class World:
             own_name=OWN_NAME,
             peer_name=peer_name,
             held_reason=lambda peer: "unpaired" if peer in self.held_peers else None,
+            merged=self.merged,
             on_damage=self.damage.append,
         )
 
     def expected(self, wanted: Filter, after: Known | None = None) -> list[Known]:
         """What a query must find, by going through all there is."""
-        found = [m for m in sorted(self.known, key=lambda m: m.location) if self._fits(m, wanted)]
+        told = self._told() if wanted.kind == CONTROL else []
+        found = [m for m in sorted([*self.known, *told], key=lambda m: m.location) if self._fits(m, wanted)]
         if after is not None:
             found = [m for m in found if m.location > after.location]
         if wanted.lines is not None:
             found = found[max(0, len(found) - wanted.lines) :]
         return found[::-1] if wanted.reverse else found
 
+    def _told(self) -> list[Known]:
+        """What was done here, as rows."""
+        audit = Audit(self.store.log_id, OWN_NAME, peer_name)
+        found = []
+        for written, fields in self.deeds:
+            header = {"kind": written.kind, "offset": written.offset, "wall_ns": written.wall_ns}
+            message = audit.message(SimpleNamespace(**header, **fields))  # type: ignore[arg-type]
+            found.append(Known(message, written, 0, 0, 0, state="", direction=0))
+        return found
+
+    def owner(self, message: Known) -> int:
+        return self.merged.get(message.record.peer, message.record.peer)
+
     def state_of(self, message: Known) -> tuple[str, str | None]:
-        if message.state == model.QUEUED and not message.seq and message.record.peer in self.held_peers:
+        if message.state == model.QUEUED and not message.seq and self.owner(message) in self.held_peers:
             return model.HELD, "unpaired"
         return message.state, message.reason
 
@@ -325,8 +381,8 @@ class World:
         body = m.message.body.decode("utf-8", "replace")
         return all(
             (
-                wanted.peer in (None, m.record.peer),
-                wanted.direction in (None, model.IN if m.record.kind == Kind.IN else model.OUT),
+                wanted.peer in (None, self.owner(m)),
+                wanted.direction in (None, m.direction),
                 wanted.state in (None, self.state_of(m)[0]),
                 wanted.kind in (None, m.message.kind),
                 wanted.user in (None, m.message.user),
@@ -339,12 +395,12 @@ class World:
 
     def row_of(self, m: Known) -> dict[str, object]:
         """The row that tells this message, without its cursor."""
-        is_in, name = m.record.kind == Kind.IN, peer_name(m.record.peer)
+        is_in, name = m.direction == model.IN, peer_name(self.owner(m)) if m.record.peer else ""
         state, reason = self.state_of(m)
         return {
             "id": m.message.id,
             "peer": name,
-            "direction": "in" if is_in else "out",
+            "direction": model.DIRECTIONS.get(m.direction, ""),
             "seq": m.seq or None,
             "kind": model.MESSAGE_KINDS[m.message.kind],
             "state": state,
@@ -357,7 +413,7 @@ class World:
             "receipt_at_ns": m.receipt_at_ns,
             "body": m.message.body,
             "headers": m.message.headers,
-            "peer_number": m.record.peer,
+            "peer_number": self.owner(m),
             "location": m.location,
         }
 

@@ -193,8 +193,15 @@ class Nodes:
 
     def pair(self, one: str = "a", other: str = "b", settings: str = "") -> tuple[Node, Node]:
         """Two running nodes that trust each other, with the link between them open."""
-        a, b = self.make(one).start(settings), self.make(other).start(settings)
+        a, b = self.both(one, other, settings)
         pair(a, b)
+        return a, b
+
+    def both(self, one: str = "a", other: str = "b", settings: str = "") -> tuple[Node, Node]:
+        """Two running nodes that do not know each other."""
+        a = self.make(one).start(settings, wait=False)
+        b = self.make(other).start(settings)
+        a.wait_ready()
         return a, b
 
     def end(self) -> None:

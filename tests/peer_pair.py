@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from msgd.peer.connection import Connection, Event
@@ -10,22 +11,28 @@ from msgd.peer.frames import (
     NOWHERE,
     VERSION,
     Batch,
+    Commit,
     Epoch,
     EpochDone,
     Frame,
     Goodbye,
     Greet,
     Hello,
+    Joined,
     Limits,
     Link,
+    Nonce,
     Ping,
     Pong,
     Position,
     Receipt,
     Refuse,
+    Reveal,
     Rotation,
     SignedHello,
     State,
+    Verdict,
+    Want,
     Welcome,
 )
 from msgd.peer.state import ACCEPTOR, DIALLER, Role
@@ -66,6 +73,18 @@ def hello(
     )
 
 
+def wanting(want: Want, said: Hello | None = None) -> Hello:
+    """A hello that asks for something, with just the keys of that."""
+    keys: dict[str, object] = {
+        "link": {"limits": LIMITS, "link": EVEN},
+        "pair": {"port": 6743},
+        "join": {"port": 6743, "invitation": bytes([6]) * 8, "proof": bytes([5]) * 32},
+        "service": {"limits": LIMITS},
+    }[want]
+    bare = msgspec.structs.replace(said or hello(), limits=None, link=None, want="pair", port=1)
+    return msgspec.structs.replace(bare, want=want, **{"port": None, **keys})
+
+
 def welcome(*, version: int = VERSION, link: Link = EVEN) -> Welcome:
     return Welcome(version=version, name="node-a", instance=bytes([9]) * 16, limits=LIMITS, link=link)
 
@@ -96,6 +115,13 @@ class LinkPair:
         )
         return list(listener.receive_data(b"".join(speaker.send(frame))))
 
+    def greeted(self, want: Want) -> "LinkPair":
+        """Greet and hello: whatever it wants is due."""
+        self.send(ACCEPTOR, greet(bindings=self.acceptor.bindings))
+        said = hello(binding=self.dialler.binding, version=self.dialler.version)
+        self.send(DIALLER, wanting(want, said))
+        return self
+
     def link(self, ours: Link = EVEN, theirs: Link = EVEN) -> "LinkPair":
         """Greet, hello, welcome: `ours` is the dialler's."""
         self.send(ACCEPTOR, greet(bindings=self.acceptor.bindings))
@@ -123,6 +149,12 @@ SAMPLES: dict[str, Frame] = {
     ),
     "refuse": Refuse("unpaired", 60, "no pin"),
     "refuse-bare": Refuse("duplicate"),
+    "commit": Commit("node3", HEAD),
+    "nonce": Nonce(bytes(range(32))),
+    "reveal": Reveal(OTHER_HEAD),
+    "verdict-yes": Verdict(True),
+    "verdict-no": Verdict(False),
+    "joined": Joined("node3"),
     "batch": Batch(5, 2, HEAD, memoryview(b"\x01\x02messages")),
     "receipt": Receipt(6, HEAD, 1_700_000_000_000_000_000, 12_345),
     "ping": Ping(1_700_000_000_000_000_000, 99),

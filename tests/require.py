@@ -72,4 +72,5 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "mkfs.ext4": program("mkfs.ext4"),
     "mkfs.xfs": program("mkfs.xfs"),
     "nft": program("nft"),
+    "openssl": program("openssl"),  # a foreign TLS scanner
 }

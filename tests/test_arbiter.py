@@ -277,3 +277,136 @@ def test_any_order_of_three_dials_each_and_two_lost_links_leaves_one_link(data: 
         world.settle()
         world.check()
         assert world.good() is not None
+
+
+# --- exchanges of words -------------------------------------------------------------------------------------
+
+
+def test_an_exchange_follows_the_rules_of_links_beside_a_link_that_stands() -> None:
+    """A late hello and a crossing one are refused; a link is left alone, since only words are exchanged."""
+    small, big = arbiters()
+    assert ("", []) == small.take(1, START[1], 5, 0.0)
+    assert "duplicate" == small.take_exchange(2, START[1], 5, 0.0)[0]
+    assert ("", []) == small.take_exchange(2, START[1], 6, 0.0)
+    assert ("", [2]) == small.take_exchange(3, START[1], 7, 0.0)
+    assert small.standing is not None and small.standing.link == 1
+    assert big.may_ask(4)
+    assert ("", [4]) == big.take_exchange(5, START[0], 1, 0.0)
+
+
+def test_no_hello_is_sent_while_words_are_exchanged() -> None:
+    small, _ = arbiters()
+    small.take_exchange(1, START[1], 1, 0.0)
+    assert not small.may_ask(2)
+    small.exchanged(1, 0.0)
+    assert small.may_ask(2)
+    small.exchanged(2, 0.0)
+    assert small.is_idle
+    small.take_exchange(3, START[1], 2, FRESH_S + 1)
+    small.gone(3)
+    assert small.is_idle
+
+
+def test_an_exchange_that_is_over_keeps_nobody_out() -> None:
+    """A person said no: the other one may ask at once."""
+    small, _ = arbiters()
+    assert small.may_ask(1)
+    small.exchanged(1, 0.0)
+    assert "duplicate" == small.take_exchange(2, START[1], 1, 0.5)[0]
+    small.gone(1)
+    assert ("", []) == small.take_exchange(3, START[1], 2, 0.5)
+
+
+def test_right_after_its_own_exchange_the_smaller_refuses_a_late_hello() -> None:
+    for at_s, code in ((FRESH_S, "duplicate"), (FRESH_S + 0.001, "")):
+        small, big = arbiters()
+        for end in (small, big):
+            assert end.may_ask(1)
+            end.exchanged(1, 0.0)
+        assert code == small.take_exchange(2, START[1], 1, at_s)[0]
+        assert "" == big.take_exchange(2, START[0], 1, at_s)[0]
+
+
+class Words:
+    """Two ends whose persons both ask once: what each says on a connection arrives there in its order."""
+
+    STEPS = ("hello", "commit", "nonce", "reveal")  # said by dialler and acceptor in turn
+
+    def __init__(self) -> None:
+        self.ends = arbiters()
+        self.dialled = [False, False]
+        self.alive: dict[int, list[bool]] = {}  # of each connection, which is named by its dialler
+        self.queues: dict[tuple[int, int], list[str]] = {}  # connection and node -> what arrives there
+        self.known: list[int | None] = [None, None]  # the connection whose words each end shows
+
+    def choices(self) -> list[tuple[int, int]]:
+        """(-1, node): it dials; (connection, node): something arrives."""
+        dials = [
+            (-1, n) for n in (0, 1) if not self.dialled[n] and self.ends[n].is_idle and self.known[n] is None
+        ]
+        return dials + sorted(at for at, queue in self.queues.items() if queue)
+
+    def do(self, choice: tuple[int, int]) -> None:
+        link, node = choice
+        if link < 0:
+            self.dialled[node] = self.ends[node].may_ask(node)
+            self.alive[node] = [True, True]
+            self.queues[node, 1 - node] = ["hello"]
+            self.queues[node, node] = []
+            return
+        said = self.queues[link, node].pop(0)
+        if self.alive[link][node]:
+            self._hear(link, node, said)
+
+    def _hear(self, link: int, node: int, said: str) -> None:
+        if said == "end":
+            self._kill(link, node)
+            return
+        if said == "hello":
+            code, cut = self.ends[node].take_exchange(link, START[1 - node], 1, 0.0)
+            for other in cut:
+                self._kill(other, node)
+            if code:
+                self._kill(link, node)
+                return
+        if said in ("nonce", "reveal"):
+            self.ends[node].exchanged(link, 0.0)
+            before, self.known[node] = self.known[node], link
+            if before not in (None, link):
+                self._kill(before or 0, node)
+        step = self.STEPS.index(said) + 1
+        if step < len(self.STEPS):
+            self.queues[link, 1 - node].append(self.STEPS[step])
+
+    def _kill(self, link: int, node: int) -> None:
+        if self.alive[link][node]:
+            self.alive[link][node] = False
+            self.ends[node].gone(link)
+            self.queues[link, 1 - node].append("end")
+
+    def key(self) -> object:
+        ends = tuple((e.asking, e.exchange, e._exchanged_s, tuple(e._highest)) for e in self.ends)
+        alive = tuple((link, *both) for link, both in sorted(self.alive.items()))
+        queues = tuple((at, *queue) for at, queue in sorted(self.queues.items()))
+        return ends, *self.dialled, alive, queues, *self.known
+
+
+def test_every_order_of_two_persons_asking_shows_the_same_words_at_both() -> None:
+    """Whoever is first, however their hellos cross: one exchange, known at both ends, its connection open."""
+    open_ends, seen, ends = [Words()], set(), 0
+    while open_ends:
+        world = open_ends.pop()
+        choices = world.choices()
+        if not choices:
+            ends += 1
+            first, second = world.known
+            assert first is not None and first == second
+            assert [True, True] == world.alive[first]
+            assert all(end.is_idle for end in world.ends)
+        for choice in choices:
+            then = copy.deepcopy(world)
+            then.do(choice)
+            if then.key() not in seen:
+                seen.add(then.key())
+                open_ends.append(then)
+    assert ends >= 2 and len(seen) > 30, "either one's exchange may be the one"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msgd.wire.codec import Message, decode_ids, decode_payload, encode
+from msgd.wire.codec import CONTROL, NESTED, Message, check_payload, decode_ids, decode_payload, encode
 
 SAMPLE = Message(bytes(range(16)), 0, 1_700_000_000_000_000_000, "ana", {"k": "v"}, b"hola\xff")
 SAMPLE_BYTES = bytes.fromhex(
@@ -84,3 +84,53 @@ def test_a_body_that_is_text_or_a_wrong_type_is_an_error() -> None:
     ):
         with pytest.raises(msgspec.MsgspecError):
             decode_payload(msgspec.msgpack.encode(wrong), 1)
+
+
+# --- at the door --------------------------------------------------------------------------------------------
+
+
+def with_more(more: bytes) -> bytes:
+    """A message of a newer version: one more place."""
+    return b"\x97" + SAMPLE_BYTES[1:] + more
+
+
+def nested(depth: int, around: bytes = b"\x91") -> bytes:
+    return around * depth + b"\x90"
+
+
+@pytest.mark.parametrize("more", [b"\x01", b"\xc0", nested(NESTED - 4), nested(NESTED - 4, b"\x81\xa1a")])
+def test_what_a_newer_version_adds_is_kept(more: bytes) -> None:
+    check_payload(SAMPLE_BYTES + with_more(more), 2)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        nested(NESTED),
+        nested(NESTED, b"\x81\xa1a"),
+        b"\x81" + nested(NESTED) + b"\x01",
+        nested(900),
+        nested(90_000),
+    ],
+    ids=["lists", "maps", "keys", "near the end of the stack", "beyond it"],
+)
+def test_what_is_nested_without_end_is_refused(more: bytes) -> None:
+    """Else the link's worker could still read it, and the index, deeper in its stack, could not."""
+    with pytest.raises(ValueError, match="nested"):
+        check_payload(with_more(more), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"id": bytes(15)}, "id"),
+        ({"kind": CONTROL}, "kind 5"),
+        ({"kind": -1}, "kind -1"),
+        ({"kind": 256}, "kind 256"),
+        ({"sent_ns": -1}, "sent at"),
+    ],
+)
+def test_a_message_that_nobody_sends_is_refused(change: dict[str, object], word: str) -> None:
+    """A peer cannot write lines into this node's own story, which `log --kind control` shows."""
+    with pytest.raises(ValueError, match=word):
+        check_payload(encode(msgspec.structs.replace(SAMPLE, **change)), 1)

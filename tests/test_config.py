@@ -96,7 +96,10 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
         ("nmae = 1", "unknown key nmae; did you mean name?"),
         (
             "colour = 1",
-            "unknown key colour; known here: limits, listen, log_level, name, peer, socket, state",
+            (
+                "unknown key colour; known here: "
+                "access, limits, listen, log_level, name, pairing, peer, socket, state"
+            ),
         ),
         ("[limits]\nwindow_byte = 1", "unknown key limits.window_byte; did you mean limits.window_bytes?"),
         ('[peer.b]\naddres = "x"', "unknown key peer.b.addres; did you mean peer.b.address?"),
@@ -120,6 +123,8 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
         ('listen = ["::1", "1.2.3.4:70000"]', "(port 70000 is above 65535); expected"),
         ("listen = [5]", 'listen is [5] (not a text); expected "IP" or "IP:PORT"'),
         ('[peer.b]\naddress = "a b"', 'peer.b.address is "a b"'),
+        ('[access]\nsend = "eva"', 'access.send is "eva"; expected a list of users, as "eva", and groups'),
+        ('[access]\nadmin = ["%"]', 'access.admin is ["%"]; expected a list of users, as "eva", and groups'),
         ("name = = 3", "this is not valid TOML: Invalid value (at line 1, column 8)"),
     ],
 )

@@ -1,5 +1,6 @@
 """Bad input at every door of a real daemon: one sentence with the next step, the right exit code, no harm."""
 
+import itertools
 import json
 import os
 import random
@@ -22,14 +23,17 @@ from msgd.config import load
 from msgd.errors import EX_CONFIG, OK, UNEXPECTED, UNREACHABLE
 from msgd.log.clock import Clock
 from msgd.log.store import Store
-from msgd.meeting import Node as Self
-from msgd.meeting import Wire, dial, node_of
+from msgd.meeting import dial
+from msgd.node import Node as Self
+from msgd.node import node_of
 from msgd.peer.connection import Connection
 from msgd.peer.frames import Hello, Limits, Link, Position
 from msgd.peer.state import DIALLER
+from msgd.session import Wire
 from msgd.trust import tls
 from msgd.trust.identity import NodeKey, identity_text, parse_identity
-from msgd.wire.ledger import DirectionState, Granted
+from msgd.wire.frame import DirectionState
+from msgd.wire.ledger import Granted
 from tests.faults import fails_to_start, sentence
 from tests.nodes import PORT, Node, Nodes, command_line, is_running, wait_for
 from tests.require import REPOSITORY, require
@@ -38,6 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 SOON_S = 10
 DEBUG = 'log_level = "debug"\n'
+_sources = itertools.cycle(range(1, 255))
 BUSY = "127.62.0.1"  # of the sockets that stand where a daemon wants to listen
 NOWHERE = DirectionState(bytes(16), 0, bytes(32))
 
@@ -291,7 +296,8 @@ def test_an_absent_daemon_is_told_with_the_fix(tmp_path: Path) -> None:
 
 
 def connect(node: Node) -> socket.socket:
-    sock = socket.create_connection((node.host, PORT), SOON_S)
+    """From a source of its own: one that misbehaves is shut out for a while."""
+    sock = socket.create_connection((node.host, PORT), SOON_S, (f"127.62.1.{next(_sources)}", 0))
     sock.settimeout(SOON_S)
     return sock
 
@@ -492,7 +498,7 @@ def test_a_trusted_peer_that_talks_nonsense_loses_its_link(nodes: Nodes, tmp_pat
     before = settled(a)
     self, identity = trusted(a, tmp_path / "evil")
     sock = connect(a)
-    wire, _ = dial(self, sock, identity, lambda: Granted(1, 1, NOWHERE, NOWHERE), time.monotonic() + SOON_S)
+    wire, _ = dial(self, sock, identity, lambda _: Granted(1, 1, NOWHERE, NOWHERE), time.monotonic() + SOON_S)
     wire.session.settimeout(SOON_S)
     wire.session.sendall(BAD_FRAMES[kind])
     ended(wire.session)
@@ -513,6 +519,7 @@ CALLS = {
     "no method": b"{}\0",
     "not JSON": b"GET / HTTP/1.1\r\n\r\n\0",
     "method of another type": b'{"method": 7}\0',
+    "nested without end": b'{"method": "a.b", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}\0",
 }
 
 

@@ -22,6 +22,7 @@ from msgd.log.record import Header, Kind, Record, encode_ranges
 from msgd.log.store import Store
 from msgd.model import MAX_APPEND_BYTES
 from msgd.peer.heads import chain, epoch_head
+from msgd.pins import MAX_INVITATIONS
 from msgd.standing import RANGE_MESSAGES, Batch, Ended, EpochChange, Peer, PeerChange
 from tests.log_book import TestClock
 
@@ -35,6 +36,7 @@ class Waiting:
     offset: int
     kind: int
     live: list[int]  # the places in it that did not end
+    number: int  # that the record carries
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Model:
     batches: list[tuple[int, int, int]] = field(default_factory=list)  # offset, first seq, count
     waiting: list[Waiting] = field(default_factory=list)
     removed: bool = False
+    pinned: bool = True
+    before: tuple[bool, bool] | None = None  # removed and pinned, as they were before an open invitation
 
 
 class World:
@@ -67,8 +71,15 @@ class World:
         self.store.commit()
         return offset
 
-    def pick(self, a: int) -> tuple[Peer, Model] | None:
-        live = [n for n, m in self.models.items() if not m.removed]
+    def change(self, number: int, action: str, **fields: object) -> Peer:
+        known = self.delivery.peers.get(number)
+        given = {"identity": known.identity, "name": known.name, "address": known.address} if known else {}
+        change = PeerChange(action, **{**given, **fields})  # type: ignore[arg-type]
+        offset = self.add(Kind.PEER, number, payload=encode(change))
+        return self.delivery.peer_changed(number, change, self.reader.record(offset).wall_ns)
+
+    def pick(self, a: int, *, pinned: bool | None = True) -> tuple[Peer, Model] | None:
+        live = [n for n, m in self.models.items() if not m.removed and pinned in (None, m.pinned)]
         if not live:
             return None
         number = live[a % len(live)]
@@ -77,26 +88,107 @@ class World:
     # --- what may happen
 
     def pair(self, a: int, b: int) -> None:
-        """A new peer, another name, or one that comes again after it was removed."""
-        number = a % 3 + 1
-        if number > self.delivery.next_peer:
+        """A new peer, another name, one that comes again after it was removed, or who answers somewhere."""
+        identity = bytes([a % 3 + 1]) * 32
+        known = self.delivery.by_identity.get(identity)
+        places = self.delivery.unpinned()
+        if known is not None:
+            number = known.number
+        elif places and b % 2:
+            number = places[b % len(places)].number
+        else:
             number = self.delivery.next_peer
-        change = PeerChange("paired", bytes([number]) * 32, f"p{number}-{b}", f"127.0.0.{b + 1}:6743")
-        self.add(Kind.PEER, number, payload=encode(change))
-        self.delivery.peer_changed(number, change)
-        self.models.setdefault(number, Model()).removed = False
+        self.change(
+            number,
+            "paired",
+            identity=identity,
+            name=f"p{number}-{b}",
+            address=f"127.0.0.{b + 1}:6743",
+            how="key",
+        )
+        model = self.models.setdefault(number, Model())
+        model.removed, model.pinned, model.before = False, True, None
 
-    def remove(self, a: int, b: int) -> None:
-        if b % 4 or (found := self.pick(a)) is None:
+    def place(self, a: int, b: int) -> None:
+        """Somebody sends to an address that was never paired."""
+        number = self.delivery.next_peer
+        address = f"192.0.2.{number}:6743"
+        self.change(number, "unpaired", identity=b"", name=address, address=address)
+        self.models[number] = Model(pinned=False)
+
+    def merge(self, a: int, b: int) -> None:
+        """At an address answers who is a peer: what waits for it is the peer's, each in its order."""
+        place, found = self.pick(b, pinned=False), self.pick(a)
+        if place is None or found is None:
             return
         peer, known = found
-        change = PeerChange("removed", peer.identity, peer.name, peer.address)
-        self.add(Kind.PEER, peer.number, payload=encode(change))
-        self.delivery.peer_changed(peer.number, change)
-        known.removed, known.batches, known.waiting = True, [], []
+        self.change(place[0].number, "merged", into=peer.number)
+        both = known.waiting + place[1].waiting
+        del self.models[place[0].number]
+        order = [offset for offset, _ in self.waiting(peer)]
+        known.waiting = sorted(both, key=lambda w: order.index(w.offset))
+        for number in {w.number for w in both}:
+            one = [w.offset for w in known.waiting if w.number == number and w.kind == Kind.HELD]
+            assert sorted(one) == one
+        assert len(both) == len(order)
+
+    def move(self, a: int, b: int) -> None:
+        """A peer's key is another one, signed or not; or it only seems so."""
+        if (found := self.pick(a)) is None:
+            return
+        peer, _ = found
+        old, fresh = peer.identity, next(self.numbers).to_bytes(32, "big")
+        if b % 3 == 0:
+            self.change(peer.number, "rotated", identity=fresh, old=old, retired=[fresh[::-1]])
+        elif b % 3 == 1:
+            self.change(peer.number, "rekeyed", identity=fresh, old=old, how="rekey")
+        else:
+            self.change(peer.number, "key changed", old=fresh)
+            if b > 4:
+                self.change(peer.number, "key returned")
+
+    def join(self, a: int, b: int) -> None:
+        """An invitation is accepted here; the inviter confirms it, refuses it, or is never reached."""
+        identity = bytes([a % 3 + 1]) * 32
+        known = self.delivery.by_identity.get(identity)
+        number = known.number if known else self.delivery.next_peer
+        model = self.models.setdefault(number, Model(pinned=False))
+        before = model.before or (model.removed, model.pinned)
+        address = f"127.0.0.{b + 1}:6743"
+        peer = self.change(
+            number,
+            "joining",
+            identity=identity,
+            name=f"j{number}",
+            address=address,
+            how="invitation",
+            invitation=bytes(8),
+            secret=bytes(16),
+            addresses=[address],
+        )
+        model.removed, model.pinned, model.before = False, True, before
+        if b % 3 == 0:
+            self.change(number, "joined")
+            model.before = None
+        elif b % 3 == 1:
+            self.change(number, "unjoined", name=peer.name if before[1] else address)
+            (model.removed, model.pinned), model.before = before, None
+
+    def remove(self, a: int, b: int) -> None:
+        """Removed, or blocked and let in again: nothing of what waits or is in doubt is sent any more."""
+        if b % 4 or (found := self.pick(a, pinned=None)) is None:
+            return
+        peer, known = found
+        if b:
+            self.change(peer.number, "blocked")
+            self.change(peer.number, "unblocked")
+        else:
+            self.change(peer.number, "removed")
+        known.removed, known.batches, known.waiting = not b, [], []
+        known.before = known.before if b else None
 
     def hold(self, a: int, b: int) -> None:
-        if (found := self.pick(a)) is None:
+        if (found := self.pick(a, pinned=None)) is None:
             return
         peer, known = found
         count, expiry = b + 1, 1000 * b if b % 2 else 0
@@ -105,7 +197,7 @@ class World:
             Kind.HELD, peer.number, direction=model.OUT, count=count, aux=expiry, payload=payload
         )
         self.delivery.held(peer, offset, self.store.end, count, len(payload), expiry)
-        known.waiting.append(Waiting(offset, Kind.HELD, list(range(count))))
+        known.waiting.append(Waiting(offset, Kind.HELD, list(range(count)), peer.number))
 
     def send(self, a: int, b: int) -> None:
         """With nothing waiting a message gets its seq at once."""
@@ -141,13 +233,13 @@ class World:
             payload=encode_ranges(ranges),
         )
         batch = Batch(seq, count, offset, self.store.end - offset, size, head)
-        self.delivery.released(peer, batch, [r[0] for r in ranges])
+        self.delivery.released(peer, batch, [(r[0], r[3]) for r in ranges])
         known.batches.append((offset, seq, count))
         known.last += count
 
     def end(self, a: int, b: int) -> None:
         """Some messages that wait are cancelled or expire."""
-        if (found := self.pick(a)) is None:
+        if (found := self.pick(a, pinned=None)) is None:
             return
         peer, known = found
         held = [w for w in known.waiting if w.kind == Kind.HELD]
@@ -157,12 +249,14 @@ class World:
         places = [(chosen.offset, i) for i in chosen.live[: b % 3 + 1]]
         self.add(
             Kind.ENDED,
-            peer.number,
+            chosen.number,
             direction=model.OUT,
             count=len(places),
             payload=encode(Ended("cancelled", "by a test", places)),
         )
-        self.delivery.ended(peer, places)
+        owner, of = self.delivery.owner(chosen.number)
+        assert owner is peer
+        self.delivery.ended(peer, places, of)
         chosen.live = chosen.live[b % 3 + 1 :]
         known.waiting = [w for w in known.waiting if w.live]
 
@@ -211,11 +305,14 @@ class World:
             head=head,
             payload=encode(change),
         )
-        self.delivery.epoch_opened(peer, direction, change, base, head)
+        wall_ns = self.reader.record(self.last_offset()).wall_ns
+        self.delivery.epoch_opened(peer, direction, change, base, head, wall_ns)
         if direction == model.IN:
             known.received = base - 1
             return
-        again = [Waiting(offset, Kind.OUT, list(range(count))) for offset, _, count in known.batches]
+        again = [
+            Waiting(offset, Kind.OUT, list(range(count)), peer.number) for offset, _, count in known.batches
+        ]
         known.waiting, known.batches = again + known.waiting, []
         known.last = known.receipt = base - 1
 
@@ -231,7 +328,7 @@ class World:
         for number, known in self.models.items():
             peer = self.delivery.peers[number]
             out = peer.out
-            assert known.removed == peer.removed
+            assert (known.removed, known.pinned) == (peer.removed, peer.pinned)
             assert (known.last, known.receipt, known.received) == (out.last, out.receipt, peer.inward.last)
             assert known.batches == [(b.offset, b.first_seq, b.count) for b in out.unreceipted]
             assert sum(b.size for b in out.unreceipted) == out.unreceipted_size
@@ -244,9 +341,8 @@ class World:
         for r in peer.out.waiting:
             for header in self.reader.headers(r.start, r.stop):
                 if r.kind == Kind.HELD:
-                    waits = (
-                        header.kind == Kind.HELD and header.peer == peer.number and header.offset > r.after
-                    )
+                    number = r.peer or peer.number
+                    waits = header.kind == Kind.HELD and header.peer == number and header.offset > r.after
                 else:
                     waits = header.offset == r.start
                 gone = peer.out.ended.get(header.offset, [])
@@ -269,8 +365,9 @@ class World:
 
 def state_of(delivery: Delivery) -> object:
     peers = {n: msgspec.to_builtins(p) for n, p in sorted(delivery.peers.items())}
-    same = {p.identity: p.number for p in delivery.by_identity.values()}
-    return peers, same, delivery.next_peer
+    same = {identity: p.number for identity, p in sorted(delivery.by_identity.items())}
+    former = {identity: p.number for identity, p in sorted(delivery.by_retired.items())}
+    return peers, same, former, delivery.next_peer, delivery.invitations, delivery.rotations
 
 
 def checkpoint_record(payload: bytes) -> Record:
@@ -288,6 +385,10 @@ STEPS = {
     "receive": World.receive,
     "epoch": World.epoch,
     "remove": World.remove,
+    "place": World.place,
+    "merge": World.merge,
+    "move": World.move,
+    "join": World.join,
     "checkpoint": World.checkpoint,
 }
 OFTEN = [*STEPS, "hold", "hold", "release", "release", "end", "end", "receipt"]
@@ -374,7 +475,7 @@ def test_what_ended_while_it_waited_is_forgotten_once_it_is_passed() -> None:
     live = [n for n in range(100) if n != 40]
     for seq, part in ((1, live[:60]), (61, live[60:])):
         batch = Batch(seq, len(part), 100_000 + seq, 100, 50, bytes(32))
-        delivery.released(peer, batch, [n * 200 for n in part])
+        delivery.released(peer, batch, [(n * 200, 1) for n in part])
     assert [] == peer.out.waiting
     assert {} == peer.out.ended
 
@@ -391,3 +492,81 @@ def test_a_checkpoint_of_a_peer_with_very_much_that_waits_is_cut_into_parts() ->
     for payload in payloads:
         started.apply(checkpoint_record(payload))
     assert state_of(delivery) == state_of(started)
+
+
+ROTATION = (b"spki", b"by the old", b"by the new")
+
+
+def test_invitations_are_counted_used_and_ended_and_a_start_finds_them() -> None:
+    delivery, start = Delivery(), b"boot-id-start-01"
+    for n in range(5):
+        change = PeerChange("invited", b"", "", user="eva", invitation=bytes([n]) * 8, secret=b"s" * 16)
+        change.expires_s, change.expires_boot_ns = 100 + n, 7
+        delivery.node_changed(change, start)
+    delivery.node_changed(PeerChange("wrong proof", b"", "", invitation=bytes(8)), start)
+    ended = PeerChange("invitation ended", b"", "", invitation=b"\x01" * 8, reason="dead")
+    delivery.node_changed(ended, start)
+    delivery.peer_changed(1, PeerChange("paired", b"\x07" * 32, "p", invitation=b"\x02" * 8), 9)
+    assert [1, 0, 0, 0, 0] == [i.wrong for i in delivery.invitations.values()]
+    assert ["", "dead", "used", "", ""] == [i.ended for i in delivery.invitations.values()]
+    assert (b"\x07" * 32, start) == (
+        delivery.invitations[b"\x02" * 8].used_by,
+        delivery.invitations[bytes(8)].start,
+    )
+    own = PeerChange("own rotated", b"\x09" * 32, "", old=b"\x08" * 32, rotation=ROTATION)
+    delivery.node_changed(own, start)
+    assert ["expired", "dead", "used", "expired", "expired"] == [
+        i.ended for i in delivery.invitations.values()
+    ]
+    started = Delivery()
+    for payload in delivery.checkpoint(0):
+        started.apply(checkpoint_record(payload))
+    assert state_of(delivery) == state_of(started)
+    assert ([ROTATION], b"\x09" * 32) == (started.rotations, started.own_identity)
+
+
+def test_only_so_many_invitations_are_remembered_and_ended_ones_go_first() -> None:
+    delivery = Delivery()
+    for n in range(MAX_INVITATIONS + 2):
+        id = n.to_bytes(8, "big")
+        delivery.node_changed(PeerChange("invited", b"", "", invitation=id), bytes(16))
+        if n == 5:
+            delivery.node_changed(
+                PeerChange("invitation ended", b"", "", invitation=id, reason="dead"), bytes(16)
+            )
+    left = [int.from_bytes(id, "big") for id in delivery.invitations]
+    assert [n for n in range(1, MAX_INVITATIONS + 2) if n != 5] == left
+
+
+def test_a_checkpoint_of_an_older_msgd_is_read() -> None:
+    """What it does not say was so by itself then: pinned, not blocked, nothing else known."""
+    delivery, peer = paired()
+    delivery.held(peer, 0, 200, 1, 50, 0)
+    first, second = delivery.checkpoint(0)
+    old_first = {
+        k: v for k, v in msgspec.msgpack.decode(first).items() if k in ("next_peer", "id_horizon_ms")
+    }
+    keys = ("number", "identity", "name", "address", "removed", "seen_ns", "out", "inward")
+    old_second = [{k: v for k, v in each.items() if k in keys} for each in msgspec.msgpack.decode(second)]
+    for each in old_second:
+        each["out"]["waiting"] = [r[:7] for r in each["out"]["waiting"]]
+    started = Delivery()
+    for payload in (old_first, old_second):
+        started.apply(checkpoint_record(encode(payload)))
+    peer.how, peer.paired_ns = "", 0
+    assert state_of(delivery) == state_of(started)
+
+
+def test_a_key_is_retired_by_one_peer_only_and_not_while_it_is_in_use() -> None:
+    delivery, peer = paired()
+    first, second = peer.identity, b"\x02" * 32
+    delivery.peer_changed(1, PeerChange("rekeyed", second, "p", old=first), 5)
+    assert ([first], 5, "rekey") == (peer.retired, peer.paired_ns, peer.how)
+    assert (peer, None, peer) == (
+        delivery.by_retired[first],
+        delivery.find(first),
+        delivery.find(second),
+    )
+    delivery.peer_changed(1, PeerChange("rekeyed", first, "p", old=second), 6)
+    assert ([second], {second: peer}) == (peer.retired, delivery.by_retired)
+    assert peer is delivery.find(first)

@@ -26,8 +26,10 @@ def peer(
     linked: bool = False,
     waiting: bool = False,
     removed: bool = False,
+    want: str = "link",
+    identity: bytes = bytes(32),
 ) -> KnownPeer:
-    return KnownPeer(number, f"p{number}", address, bytes(32), linked, waiting, removed, 0)
+    return KnownPeer(number, f"p{number}", address, identity, linked, waiting, removed, 0, want)
 
 
 @pytest.fixture
@@ -180,6 +182,83 @@ def test_another_limit_counts_from_the_next_try_on(dialling: Dialling) -> None:
     assert fail(dialling, 0.0).next_s == pytest.approx(2.0, abs=1e-3)
     dialling.learn(peer(2), 0.0)
     assert 2.0 == dialling.courses[2].backoff.cap_s
+
+
+def test_a_peer_for_which_no_dial_is_wanted_is_not_dialled(dialling: Dialling) -> None:
+    """An address whose exchange has been tried, or a blocked peer."""
+    dialling.learn(peer(want=""), 0.0)
+    assert [] == due(dialling, 1e9)
+    assert NEVER_S == dialling.next_s()
+    dialling.learn(peer(want="pair"), 5.0)
+    assert [1] == due(dialling, 5.0)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [peer(want="pair"), peer(want="join"), peer(identity=bytes([1]) * 32), peer(address="127.0.0.10:6743")],
+    ids=["exchange", "join", "identity", "address"],
+)
+def test_another_aim_begins_anew_at_once(dialling: Dialling, after: KnownPeer) -> None:
+    dialling.learn(peer(), 0.0)
+    fail(dialling, 0.0, -1.0)
+    dialling.learn(after, 1.0)
+    assert [1] == due(dialling, 1.0)
+    assert 0 == dialling.courses[1].backoff.failures
+
+
+def test_the_end_of_a_dial_with_another_aim_says_nothing_about_the_new_one(dialling: Dialling) -> None:
+    """A person has accepted while the exchange's connection waited: the link follows at its end."""
+    dialling.learn(peer(want="pair"), 0.0)
+    course = dialling.courses[1]
+    dialling.began(course, 42, 0.0)
+    dialling.learn(peer(want="link"), 30.0)
+    assert [] == due(dialling, 30.0), "not while the exchange runs"
+    dialling.ended(course, 40.0, -1.0)
+    assert [1] == due(dialling, 40.0)
+
+
+def test_who_asks_while_a_dial_ends_is_heard(dialling: Dialling) -> None:
+    """The exchange before has used up its act, is refused for good, and a person asks again meanwhile."""
+    dialling.learn(peer(want="pair"), 0.0)
+    course = dialling.courses[1]
+    dialling.began(course, 42, 0.0)
+    dialling.learn(peer(want=""), 1.0)
+    dialling.learn(peer(want="pair"), 2.0)
+    dialling.ended(course, 3.0, -1.0)
+    assert [1] == due(dialling, 3.0)
+    dialling.began(course, 43, 3.0)
+    dialling.ask(1, True, 4.0)
+    dialling.ended(course, 5.0, -1.0)
+    assert [1] == due(dialling, 5.0)
+    fail(dialling, 5.0, -1.0)
+    assert [] == due(dialling, 1e6)
+
+
+def test_all_peers_are_dialled_anew_with_a_new_key(dialling: Dialling) -> None:
+    dialling.learn(peer(1), 0.0)
+    dialling.learn(peer(2), 0.0)
+    fail(dialling, 0.0, -1.0)
+    dialling.begin_anew(1.0)
+    assert [1, 2] == due(dialling, 1.0)
+
+
+@pytest.mark.parametrize(("code", "most_s"), [("pending", CAP_S), ("proof", 600.0), ("retired", 600.0)])
+def test_some_refusals_let_the_waits_grow_further(dialling: Dialling, code: str, most_s: float) -> None:
+    """Also while messages wait for a peer that was just seen."""
+    dialling.learn(peer(linked=True), 0.0)
+    dialling.learn(peer(waiting=code != "pending"), 1.0)
+    course = dialling.courses[1]
+    for _ in range(15):
+        dialling.began(course, 42, 1.0)
+        dialling.ended(course, 1.0, 0.0, code)
+    assert course.next_s == pytest.approx(1.0 + most_s, abs=1e-2)
+    assert fail(dialling, 1.0).next_s <= 1.0 + CAP_S, "another failure is an ordinary one"
+
+
+def test_an_address_that_was_never_paired_is_no_peer(dialling: Dialling) -> None:
+    dialling.learn(peer(1), 0.0)
+    dialling.learn(peer(2, want="pair", identity=b""), 0.0)
+    assert 1 == dialling.peers()
 
 
 def test_a_worker_is_found_by_its_pid(dialling: Dialling) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from msgd import model
+from msgd.audit import CONTROL
 from msgd.errors import UsageError
 from msgd.history import LIST_BYTES, LIST_ROWS, History
 from msgd.log.files import REAL_FILES
@@ -124,6 +125,70 @@ def test_endings_of_a_large_batch_are_told_one_by_one(world: World, history: His
     assert [row.location for row in rows(history, Filter(state="expired"))] == [m.location for m in held]
     queued = list(rows(history, Filter(state="queued")))
     assert [row.seq for row in queued] == list(range(1, 751))
+
+
+# --- merged addresses, what came back, what was done here --------------------------------------------------
+
+
+def test_messages_to_an_address_become_the_peers(world: World, history: History) -> None:
+    """Name, filter, order and receipts are those of the peer whose they became."""
+    held = world.hold(3, 2)
+    world.send(1, 1)
+    world.commit()
+    world.merged = {3: 1}
+    world.line(1).waiting, world.line(3).waiting = held, []
+    world.release(1, 1)
+    world.receipt(1, 2)
+    states(world)
+    found = list(rows(world.history(), Filter(peer=1)))
+    assert [("peer1", 2, "stored"), ("peer1", None, "queued"), ("peer1", 1, "stored")] == [
+        (row.peer, row.seq, row.state) for row in found
+    ]
+    assert found == list(rows(world.history(), Filter(peer=3))), "whoever asks for the address means the peer"
+    world.held_peers = {1}
+    assert [("held", "unpaired")] == [
+        (row.state, row.reason) for row in rows(world.history(), Filter(state="held"))
+    ]
+
+
+def test_recovered_messages_are_final(world: World) -> None:
+    """Stored or received by direction, found by id and seq, whatever epochs and receipts say."""
+    world.send(1, 1)
+    sent = world.recover(1, model.OUT, 2)
+    came = world.recover(1, model.IN, 2)
+    world.epoch(1, model.OUT)
+    assert [(None, "queued"), (2, "stored"), (3, "stored"), (1, "received"), (2, "received")] == states(world)
+    for indexed in (False, True):
+        if indexed:
+            world.index_all().close()
+        history = world.history()
+        assert came[1].location == history.location_of(1, model.IN, 2)
+        assert sent[1].location == history.location_of(1, model.OUT, 3)
+        assert [sent[0].location] == history.find(sent[0].message.id.hex())
+        history.close()
+
+
+def test_what_was_done_is_told_only_when_asked_for(world: World) -> None:
+    """Kind control: one readable row for each record, in the order of the log, found by its id."""
+    world.deed(1, "paired", "ana", how="words", words="receive action stone hire", secret=b"s" * 16)
+    world.send(1, 1)
+    world.epoch(1, model.OUT)
+    world.deed(0, "invited", "ana", invitation=b"i" * 8, secret=b"s" * 16)
+    world.commit()
+    history = world.history()
+    assert [1] == [row.seq or 1 for row in rows(history, Filter())]
+    control = list(rows(history, Filter(kind=CONTROL)))
+    assert [told(row) for row in control] == [world.row_of(m) for m in world.expected(Filter(kind=CONTROL))]
+    assert "ana paired this node with peer1 after comparing words (receive action stone hire)" == str(
+        control[0].body, "utf-8"
+    )
+    assert ["peer1", "peer1", ""] == [row.peer for row in control]
+    assert ["ana", "", "ana"] == [row.user for row in control]
+    assert not any(b"ssss" in row.body or "ssss" in str(row.headers) for row in control)
+    assert [control[1]] == list(rows(history, Filter(kind=CONTROL, after=control[0].cursor, peer=1)))
+    assert control[2] == history.message_at(history.find(control[2].id.hex())[0])
+    assert [] == list(rows(history, Filter(kind=CONTROL, direction=model.OUT)))
+    history.close()
 
 
 # --- cursors --------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ STEPS = st.one_of(
     st.tuples(st.just("end waiting"), PEERS, st.integers(0, 5), st.integers(1, 4)),
     st.tuples(st.just("end doubtful"), PEERS),
     st.tuples(st.just("epoch"), PEERS, st.sampled_from((model.OUT, model.IN))),
+    st.tuples(st.just("recover"), PEERS, st.sampled_from((model.OUT, model.IN)), st.integers(1, 4)),
+    st.tuples(st.just("deed"), PEERS, st.sampled_from(("paired", "blocked", "removed"))),
     st.tuples(st.just("clock"), STEPS_NS),
     st.tuples(st.just("commit")),
     st.tuples(st.just("roll")),
@@ -37,6 +39,7 @@ STEPS = st.one_of(
 )
 
 
+SENT = (Kind.OUT, Kind.HELD)
 SOME_STEPS = st.lists(STEPS, min_size=10, max_size=60)
 
 
@@ -58,7 +61,7 @@ def play(world: World, steps: list[tuple[Any, ...]]) -> None:
                 waiting = world.line(peer).waiting[first : first + count]
                 world.end(peer, waiting, model.EXPIRED if first % 2 else model.REJECTED)
             case "end doubtful":
-                out = [m for m in world.known if m.record.peer == arguments[0] and m.record.kind != Kind.IN]
+                out = [m for m in world.known if m.record.peer == arguments[0] and m.record.kind in SENT]
                 world.end(arguments[0], out[-8::2], model.CANCELLED)
             case "clock":
                 world.clock.now_ns += arguments[0]

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from msgd.lobby import Guest, Lobby, source_of
+from msgd.lobby import EXCHANGE_S, SEATS, Guest, Lobby, plain_host, source_of
+from msgd.penalties import GARBAGE
 
 HANDSHAKE_S = 10.0
 
@@ -128,3 +129,62 @@ def test_a_guest_leaves_once_and_is_found_by_its_worker(sock: socket.socket) -> 
     here.leave(guest)
     here.leave(guest)
     assert here.by_pid(77) is None
+
+
+def test_who_waits_for_verdicts_has_no_place_of_a_stranger(sock: socket.socket) -> None:
+    here = lobby(places=2)
+    first, second = fill(here, sock, 2)
+    assert [] == here.seat(first, "pair", 5.0)
+    assert [second] == here.guests
+    _, leaving = here.enter(sock, ("198.51.100.1", 1), 5.0)
+    assert [] == leaving
+    assert 5.0 + EXCHANGE_S == first.deadline_s
+    assert HANDSHAKE_S == here.next_deadline_s()
+
+
+@pytest.mark.parametrize("want", SEATS)
+def test_the_oldest_of_too_many_leaves_its_seat(sock: socket.socket, want: str) -> None:
+    seats, _ = SEATS[want]
+    here = lobby(places=64)
+    guests = fill(here, sock, seats + 1)
+    assert [[]] * seats + [[guests[0]]] == [here.seat(guest, want, 0.0) for guest in guests]
+    assert guests[1:] == list(here.all())
+    guests[5].pid = 77
+    assert guests[5] is here.by_pid(77)
+    here.leave(guests[5])
+    assert guests[5] not in here.all()
+
+
+def test_a_seat_for_an_exchange_is_not_for_ever(sock: socket.socket) -> None:
+    here = lobby()
+    one, other = fill(here, sock, 2)
+    here.seat(one, "pair", 0.0)
+    here.seat(other, "service", 0.0)
+    assert [one] == here.late(EXCHANGE_S)
+    assert [] == here.late(1e9)
+
+
+def test_a_source_where_a_peer_was_last_seen_has_no_penalty(sock: socket.socket) -> None:
+    """It counts again once that peer is gone, or was seen elsewhere."""
+    here = lobby()
+    assert not here.blame("192.0.2.1", GARBAGE, 0.0)
+    assert [False, False, True] == [here.blame("192.0.2.1", GARBAGE, 0.0) for _ in range(3)]
+    assert 20.0 == here.closed_s("192.0.2.1", 0.0)
+    here.peer_seen(1, "192.0.2.1")
+    assert 0.0 == here.closed_s("192.0.2.1", 0.0)
+    assert [False] * 9 == [here.blame("192.0.2.1", GARBAGE, 0.0) for _ in range(9)]
+    here.peer_seen(2, "192.0.2.1")
+    here.peer_gone(1)
+    assert 0.0 == here.closed_s("192.0.2.1", 0.0)
+    here.peer_seen(2, "192.0.2.2")
+    assert 20.0 == here.closed_s("192.0.2.1", 0.0)
+    assert {"192.0.2.2"} == here.known_sources
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("::ffff:192.168.1.4", "192.168.1.4"), ("192.168.1.4", "192.168.1.4"), ("fe80::1%eth0", "fe80::1%eth0")],
+)
+def test_a_host_is_shown_as_people_write_it(host: str, shown: str) -> None:
+    """Also where systemd listens on [::] for both."""
+    assert shown == plain_host(host)

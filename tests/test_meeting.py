@@ -3,7 +3,8 @@
 import os
 
 from msgd.config import load
-from msgd.meeting import node_of, rehearse
+from msgd.meeting import rehearse
+from msgd.node import node_of
 from msgd.trust.identity import load_or_create
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from msgctl.cli import EVERYWHERE, HANDLERS, VERBS
 from msgctl.grammar import Args, Verb, read
-from msgctl.help import CODES, DESCRIPTIONS, EXAMPLES, text
+from msgctl.help import text
 from msgctl.lab import HANDLERS as LAB_HANDLERS
+from msgctl.manual import CODES, DESCRIPTIONS, EXAMPLES
 from msgd.errors import UsageError
 
 
@@ -76,7 +77,10 @@ def test_n_is_read_as_journalctl_reads_it(words: list[str], expected: str) -> No
         ("log", "log"),
         ("st", "status"),
         ("peer", "peer ls"),
-        ("p l", "peer ls"),
+        ("p l", None),
+        ("pee l", "peer ls"),
+        ("pair", "pair ls"),
+        ("id", "identity show"),
         ("pe ren a b", "peer rename"),
         ("p r a", None),
         ("lab", "lab ls"),

@@ -354,7 +354,7 @@ def test_verbs_that_change_call_their_methods(server: ControlServer, run: Runner
         ("reload", "Reload", {}, ""),
         ("peer add n h --key K", "PeerAdd", {"name": "n", "address": "h", "key": "K"}, added),
         ("peer add n --key K", "PeerAdd", {"name": "n", "key": "K"}, added),
-        ("peer rm n", "PeerRemove", {"peer": "n"}, "n is no peer any more; 2 messages to it are cancelled\n"),
+        ("peer rm n", "PeerRemove", {"peer": "n"}, "n is no peer any more; 2 messages to it cancelled\n"),
         ("peer rename n m", "PeerRename", {"peer": "n", "name": "m"}, "n is called node3 now\n"),
     ):  # fmt: skip
         done = run(*line.split())

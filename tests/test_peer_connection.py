@@ -14,43 +14,60 @@ from msgd.peer.errors import LocalProtocolError, RemoteProtocolError
 from msgd.peer.frames import (
     CODES,
     HANDSHAKE_BYTES,
+    HELLO_KEYS,
     NOWHERE,
     TYPES,
     Batch,
+    Commit,
     Epoch,
     EpochDone,
     Frame,
     Goodbye,
     Greet,
     Hello,
+    Joined,
     Link,
+    Nonce,
     Ping,
     Pong,
     Position,
     Receipt,
     Refuse,
+    Reveal,
     SignedHello,
     State,
+    Verdict,
     Welcome,
 )
 from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, NewEpoch, Resend, epoch_head
 from msgd.peer.state import (
     ACCEPTOR,
     ACCEPTOR_LEFT,
+    ACCEPTOR_VERDICT_DUE,
     ANSWER_DUE,
     CLOSED,
+    COMMIT_DUE,
     CONNECTION,
     DIALLER,
     DIALLER_LEFT,
+    DIALLER_VERDICT_DUE,
     DIRECTION,
     EPOCH_DUE,
     EPOCH_OPEN,
     FLOWS,
     GREET_DUE,
     HELLO_DUE,
+    JOINED_DUE,
     LINKED,
+    NONCE_DUE,
     RECEIVER_STATE_DUE,
+    REVEAL_DUE,
     SENDER_STATE_DUE,
+    SERVICE_DUE,
+    SERVING,
+    VERDICTS_DUE,
+    WANTED,
+    WELCOME_DUE,
     Role,
     advance,
 )
@@ -87,10 +104,16 @@ def links(sender: Position, receiver: Position) -> tuple[Link, Link]:
 # -- the tables
 
 
+STRANGER_STATES = [GREET_DUE, HELLO_DUE, ANSWER_DUE]
+PAIR_STATES = [COMMIT_DUE, NONCE_DUE, REVEAL_DUE, VERDICTS_DUE, DIALLER_VERDICT_DUE, ACCEPTOR_VERDICT_DUE]
+LINK_STATES = [WELCOME_DUE, LINKED, DIALLER_LEFT, ACCEPTOR_LEFT]
+OTHER_STATES = [JOINED_DUE, SERVICE_DUE, SERVING, CLOSED]
+
+
 @pytest.mark.parametrize(
     ("table", "roles", "states"),
     [
-        (CONNECTION, ROLES, [GREET_DUE, HELLO_DUE, ANSWER_DUE, LINKED, DIALLER_LEFT, ACCEPTOR_LEFT, CLOSED]),
+        (CONNECTION, ROLES, STRANGER_STATES + PAIR_STATES + LINK_STATES + OTHER_STATES),
         (
             DIRECTION,
             (SENDER, RECEIVER),
@@ -111,14 +134,36 @@ def test_a_missing_key_is_the_error(table, roles, states) -> None:  # type: igno
 
 
 def test_nobody_may_speak_out_of_turn_in_the_handshake() -> None:
-    """Before the welcome each state has one frame, or the refusal instead of the welcome."""
-    kinds = {(state, kind) for _, state, kind in CONNECTION if state in (GREET_DUE, HELLO_DUE, ANSWER_DUE)}
-    assert kinds == {
-        (GREET_DUE, Greet),
-        (HELLO_DUE, SignedHello),
-        (ANSWER_DUE, Welcome),
-        (ANSWER_DUE, Refuse),
+    """Outside a link each state has one frame, with the refusals; only the verdicts come in any order."""
+    said = {
+        (who, state, kind)
+        for who, state, kind in CONNECTION
+        if state not in (LINKED, DIALLER_LEFT, ACCEPTOR_LEFT)
     }
+    assert said == {
+        (ACCEPTOR, GREET_DUE, Greet),
+        (DIALLER, HELLO_DUE, SignedHello),
+        (ACCEPTOR, ANSWER_DUE, Refuse),
+        (ACCEPTOR, WELCOME_DUE, Welcome),
+        (ACCEPTOR, WELCOME_DUE, Refuse),
+        (ACCEPTOR, SERVICE_DUE, Welcome),
+        (ACCEPTOR, SERVICE_DUE, Refuse),
+        (ACCEPTOR, JOINED_DUE, Joined),
+        (ACCEPTOR, JOINED_DUE, Refuse),
+        (ACCEPTOR, COMMIT_DUE, Commit),
+        (ACCEPTOR, COMMIT_DUE, Refuse),
+        (DIALLER, NONCE_DUE, Nonce),
+        (ACCEPTOR, NONCE_DUE, Refuse),
+        (ACCEPTOR, REVEAL_DUE, Reveal),
+        (ACCEPTOR, REVEAL_DUE, Refuse),
+        (DIALLER, VERDICTS_DUE, Verdict),
+        (ACCEPTOR, VERDICTS_DUE, Verdict),
+        (DIALLER, VERDICTS_DUE, Refuse),
+        (DIALLER, DIALLER_VERDICT_DUE, Verdict),
+        (DIALLER, DIALLER_VERDICT_DUE, Refuse),
+        (ACCEPTOR, ACCEPTOR_VERDICT_DUE, Verdict),
+    }
+    assert HELLO_KEYS.keys() == WANTED.keys()
 
 
 # -- greet, hello, welcome
@@ -286,19 +331,9 @@ def test_a_welcome_in_another_version_is_refused() -> None:
     assert pair.dialler.state == CLOSED
 
 
-def test_only_a_wanted_link_is_welcomed() -> None:
-    """Who asks to pair has not stated where its logs are."""
-    pair = greeted()
-    wants = msgspec.structs.replace(hello(), want="pair", port=6743, limits=None, link=None)
-    assert pair.send(DIALLER, wants) == [wants]
-    with pytest.raises(LocalProtocolError, match="does not want a link"):
-        pair.acceptor.send(welcome())
-    assert pair.send(ACCEPTOR, Refuse("off")) == [Refuse("off")]
-
-
 @pytest.mark.parametrize("code", [0, 5, 9, 16, 18, 99])
 def test_before_the_welcome_any_other_type_closes(code: int) -> None:
-    """Known or not, of the link or reserved."""
+    """Known or not, of the link or of pairing."""
     frame = bytes([0, 0, 0, 2, code, 0xC0])
     for connection in (dialler(), greeted().acceptor):
         with pytest.raises(RemoteProtocolError):
@@ -320,7 +355,7 @@ def test_what_follows_a_hello_waits_for_the_answer() -> None:
     """A dialler that does not wait for its welcome is out of turn."""
     pair = greeted()
     data = b"".join(pair.dialler.send(hello())) + encode(Ping(1, 1))
-    with pytest.raises(RemoteProtocolError, match="dialler may not say Ping in state ANSWER_DUE"):
+    with pytest.raises(RemoteProtocolError, match="dialler may not say Ping in state WELCOME_DUE"):
         list(pair.acceptor.receive_data(data))
 
 
@@ -364,8 +399,8 @@ def test_unknown_types_are_skipped_on_a_link() -> None:
 
 
 def test_frames_of_the_handshake_are_out_of_turn_on_a_link() -> None:
-    """A second greet, hello, welcome or refusal."""
-    for name in ("greet", "hello", "welcome", "refuse"):
+    """A second greet, hello, welcome or refusal, and what belongs to pairing."""
+    for name in ("greet", "hello", "welcome", "refuse", "commit", "nonce", "reveal", "verdict-yes", "joined"):
         pair = LinkPair().link()
         for connection, role in ((pair.dialler, ACCEPTOR), (pair.acceptor, DIALLER)):
             with pytest.raises(RemoteProtocolError, match=f"{role} may not say .* in state LINKED"):

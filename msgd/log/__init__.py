@@ -17,13 +17,13 @@ records, the last of which has flag bit 0 set, and holds records of one format v
 | 12 | version | u8 | 1 |
 | 13 | kind | u8 | below |
 | 14 | direction | u8 | 0 none, 1 out, 2 in |
-| 15 | flags | u8 | bit 0: the last checkpoint of a segment's beginning |
+| 15 | flags | u8 | bit 0: ends the checkpoints that begin a segment; bit 1: held, `aux` ends with pairing |
 | 16 | length | u32 | bytes of the payload |
 | 20 | begin | u64 | log offset where the write began that carried this record |
 | 28 | peer | u32 | local number of the peer, 0 none |
 | 32 | count | u32 | messages |
 | 36 | first_seq | u64 | of the messages; of a receipt: the seq up to which all is stored |
-| 44 | aux | u64 | held: expiry, Unix ns, 0 never; receipt: the receiver's clock, Unix ns; else 0 |
+| 44 | aux | u64 | held: expiry, Unix ns, 0 never; receipt, recovered: the receiver's clock, Unix ns; else 0 |
 | 52 | head | 32s | digest of the direction so far |
 | 84 | wall_ns | u64 | CLOCK_REALTIME when it was added |
 | 92 | boot_ns | u64 | CLOCK_BOOTTIME when it was added |
@@ -42,6 +42,7 @@ records, the last of which has flag bit 0 set, and holds records of one format v
 | 6 | ended | msgpack: state, reason, [[log offset of a record, index], …] |
 | 7 8 9 10 | peer, epoch, cursor, clock_step | msgpack, defined by `msgd.delivery` |
 | 11 | checkpoint | msgpack, defined by `msgd.delivery` |
+| 12 | recovered | messages verbatim, with their former seqs; with count 0 the msgpack of an `epoch` |
 
 **An append** is what one write and one fdatasync carried, at most 1 MiB: one or more records with the same
 `begin`, which is the first one's place. Nothing is written behind an append before it is durable. So only

@@ -15,6 +15,7 @@ from msgd import model
 from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
 from msgd.log.index import (
+    CONTROL,
     ENDING,
     EPOCH,
     ID,
@@ -24,6 +25,9 @@ from msgd.log.index import (
     PLACE,
     RECEIPT,
     RECEIVED,
+    RECOVERED,
+    RECOVERED_IN,
+    RECOVERED_OUT,
     RELEASE,
     WAITING,
     ZONE,
@@ -36,7 +40,8 @@ ID_BYTES = 16
 OUT, IN, HELD = Kind.OUT, Kind.IN, Kind.HELD
 WITHOUT_IDS = frozenset({Kind.RELEASED, Kind.ENDED})  # kinds of which the payload is wanted
 PLACE_KINDS = frozenset({OUT, IN, HELD})
-WITH_IDS = WITHOUT_IDS | PLACE_KINDS
+WITH_IDS = WITHOUT_IDS | PLACE_KINDS | {Kind.RECOVERED}
+CONTROL_KINDS = frozenset({Kind.PEER, Kind.EPOCH, Kind.CLOCK_STEP})
 FIRST_ID = slice(3, 3 + ID_BYTES)  # in a message: behind the array's head and the two bytes of `bin 16`
 FIRST_ID_HEAD = b"\xc4\x10"
 
@@ -73,6 +78,8 @@ class Harvest:
         self._epochs: Grouped = {}
         self._releases: list[bytes] = []
         self._endings: list[bytes] = []
+        self._recovered: Grouped = {}
+        self._control: Grouped = {}
         self._ids: list[bytes] = []
         self._walls: list[tuple[int, int]] = []  # (offset, wall_ns) of places
         self._damage: list[tuple[int, str, str]] = []
@@ -123,6 +130,10 @@ class Harvest:
         elif kind == Kind.EPOCH:
             group = peer * LANES + (RECEIVED if header.direction == model.IN else NUMBERED)
             self._epochs.setdefault(group, []).append(EPOCH.pack(offset, header.first_seq))
+        elif kind == Kind.RECOVERED and header.count:  # without messages it is the beginning of an epoch
+            self._take_recovered(header, payload)
+        if kind in CONTROL_KINDS:
+            self._control.setdefault(peer, []).append(CONTROL.pack(offset, kind))
 
     def take_damage(self, damaged: Damaged) -> None:
         """Remember that something cannot be read, so that later queries tell it, too."""
@@ -134,6 +145,16 @@ class Harvest:
             self._places[group] = [entry]
         else:
             entries.append(entry)
+
+    def _take_recovered(self, header: Header | Record, payload: bytes | None) -> None:
+        is_in = header.direction == model.IN
+        group = header.peer * LANES + (RECOVERED_IN if is_in else RECOVERED_OUT)
+        self._take_place(group, PLACE.pack(header.offset, header.count, header.kind, header.first_seq))
+        entry = RECOVERED.pack(header.first_seq, header.count, header.offset)
+        self._recovered.setdefault(group, []).append(entry)
+        self._walls.append((header.offset, header.wall_ns))
+        if payload is not None:
+            self._take_ids(payload, header.count, header.offset << 17 | is_in)
 
     def _take_ids(self, payload: bytes, count: int, at: int) -> None:
         if count == 1 and payload[1:3] == FIRST_ID_HEAD:
@@ -151,9 +172,15 @@ class Harvest:
 
     def store(self, index: Index) -> None:
         """Put everything into the index's tables, and begin anew. The transaction is the caller's."""
-        for lanes, table in ((self._places, index.place), (self._epochs, index.epoch)):
-            for group, entries in lanes.items():
-                table.add(group, entries)
+        grouped = (
+            (self._places, index.place),
+            (self._epochs, index.epoch),
+            (self._recovered, index.recovered),
+            (self._control, index.control),
+        )
+        for groups, table in grouped:
+            for group, entries in groups.items():
+                table.add(group, sorted(entries))
         for peer, entries in self._receipts.items():
             index.receipt.add(peer, _advances(index.receipt, peer, entries))
         index.release.add(0, sorted(self._releases))

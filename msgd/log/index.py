@@ -6,12 +6,16 @@ are sorted lists (`leaves`); numbers are big-endian, so that bytes sort as they 
 
 | table | group | entry |
 |---|---|---|
-| place | peer · 4 + lane: 0 out and released, 1 in, 2 held | offset u64, count u32, kind u8, first seq u64 |
+| place | peer · 8 + lane (below) | offset u64, count u32, kind u8, first seq u64 |
 | receipt | peer | seq u64, offset u64; only receipts that tell more than every one before |
-| epoch | peer · 4 + 0 out, 1 in | offset u64, base u64 |
+| epoch | peer · 8 + 0 out, 1 in | offset u64, base u64 |
+| recovered | peer · 8 + 3 out, 4 in | first seq u64, count u32, offset u64 |
+| control | peer, 0 none | offset u64, kind u8: what was done and what befell this node, of all but messages |
 | release | 0 | record u64, byte u32, count u32, first seq u64, offset u64 |
 | ending | 0 | record u64, index u32, offset u64, state u8 |
 | id | 0 | id 16 bytes, u64: offset · 2¹⁷ + index · 2 + (0 out, 1 in) |
+
+The lanes: 0 out and released, 1 in, 2 held, 3 and 4 what was recovered of out and of in.
 
 A `release` is a range of the `released` record at `offset`: messages from that byte of the payload of
 `record` on. An `ending` is a message, by its record and its index there, that the `ended` record at `offset`
@@ -43,7 +47,7 @@ from msgd.log.leaves import Leaves, Table
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Record
 
-VERSION = 1
+VERSION = 2
 NAME = "index.sqlite"
 ZONE = 512
 BUSY_S = 5.0  # a reader that finds the file as a killed writer left it holds it for as long as it repairs
@@ -55,6 +59,8 @@ EPOCH: Final = struct.Struct(">QQ")
 RELEASE: Final = struct.Struct(">QIIQQ")
 ENDING: Final = struct.Struct(">QIQB")
 ID: Final = struct.Struct(">16sQ")
+RECOVERED: Final = struct.Struct(">QIQ")
+CONTROL: Final = struct.Struct(">QB")
 KEY: Final = struct.Struct(">Q")
 ENDING_KEY: Final = struct.Struct(">QI")
 
@@ -65,6 +71,8 @@ TABLES = (
     Table("release", RELEASE.size, True),
     Table("ending", ENDING.size, True),
     Table("id", ID.size, False),  # random: nothing to pack
+    Table("recovered", RECOVERED.size, True),
+    Table("control", CONTROL.size, True),
 )
 SCHEMA = "".join(table.schema for table in TABLES) + (
     "CREATE TABLE zone (zone INTEGER PRIMARY KEY, lo INTEGER, hi INTEGER, places INTEGER,"
@@ -77,8 +85,9 @@ BAD_FILE = frozenset(
     {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
 )  # SQLITE_ERROR: a table is missing
 
-NUMBERED, RECEIVED, WAITING = range(3)  # the lanes of a peer
-LANES = 4
+NUMBERED, RECEIVED, WAITING, RECOVERED_OUT, RECOVERED_IN = range(5)  # the lanes of a peer
+LANES = 8
+IN_LANES = frozenset({RECEIVED, RECOVERED_IN})
 IS_IN = 1  # the last bit of an entry of `id`
 
 Location = tuple[int, int]  # log offset of the record where a message first stood, and the place in it
@@ -97,9 +106,9 @@ class Index:
         self.position = 0  # as of `load`
         self.last = -1  # log offset of the last record taken in, -1 none
         self.mark = 0
-        self.place, self.receipt, self.epoch, self.release, self.ending, self.id = (
-            Leaves(db, table) for table in TABLES
-        )
+        tables = (Leaves(db, table) for table in TABLES)
+        self.place, self.receipt, self.epoch, self.release, self.ending, self.id, *more = tables
+        self.recovered, self.control = more
 
     @classmethod
     def open(cls, path: str, log_id: bytes, *, writable: bool = False) -> Self:
@@ -194,6 +203,13 @@ class Index:
             else:
                 found, lo = place, place[0] + 1
         return found if found is not None and seq < found[3] + found[1] else None
+
+    def recovered_at(self, group: int, seq: int) -> tuple[int, int] | None:
+        """The recovered record that holds the message with `seq`: its log offset and first seq."""
+        for entry in self.recovered.scan_back(group, b"", KEY.pack(seq + 1)):
+            first_seq, count, offset = RECOVERED.unpack(entry)
+            return (offset, first_seq) if seq < first_seq + count else None
+        return None
 
     def ids(self, prefix: str) -> Iterator[tuple[bytes, Location]]:
         """The messages whose id begins with these hexadecimal digits, in the order of ids."""

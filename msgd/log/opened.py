@@ -12,7 +12,7 @@ import msgspec
 
 from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
-from msgd.log.harvest import decode_ended
+from msgd.log.harvest import CONTROL_KINDS, decode_ended
 from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record
 from msgd.wire.codec import Message, decode_payload
@@ -25,8 +25,11 @@ _decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 class Records:
     """The records that a query opens: the last one with its messages, and what receipts and endings say."""
 
-    def __init__(self, reader: Reader, committed: Callable[[], int]) -> None:
+    def __init__(
+        self, reader: Reader, committed: Callable[[], int], told: Callable[[Record], Message]
+    ) -> None:
         self._reader = reader
+        self._told = told  # the one message that tells a record which has none
         self._ahead = Ahead(reader, committed)
         self._record: Record | None = None
         self._messages: list[Message] | None = None
@@ -45,7 +48,10 @@ class Records:
         record = self.record(offset)
         if self._messages is None:
             try:
-                self._messages = decode_payload(record.payload, record.count)
+                if record.kind in CONTROL_KINDS:
+                    self._messages = [self._told(record)]
+                else:
+                    self._messages = decode_payload(record.payload, record.count)
             except msgspec.MsgspecError as error:
                 raise self._no_messages(offset, error) from error
         return self._messages

@@ -57,6 +57,11 @@ class Reader:
         self._prefix = b""
 
     @property
+    def committed(self) -> int:
+        """The log offset before which everything is on disk."""
+        return self._committed()
+
+    @property
     def first(self) -> int:
         """The lowest log offset that is kept."""
         return self.segments()[0]

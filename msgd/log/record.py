@@ -32,6 +32,7 @@ CRC_RESIDUE = 0x2144DF1C  # CRC-32 of anything followed by its own CRC-32
 
 ZERO_HEAD = bytes(32)
 FLAG_GROUP_ENDS = 1  # the last checkpoint of the group that a segment begins with
+FLAG_HOLD_ENDS = 2  # held: `aux` counts only as long as the peer is not paired
 
 Range = tuple[
     int, int, int, int
@@ -52,6 +53,7 @@ class Kind:
     CURSOR: Final = 9
     CLOCK_STEP: Final = 10
     CHECKPOINT: Final = 11  # all that the records before it say of the present
+    RECOVERED: Final = 12  # a batch of this node's own half of a pair, got back from the peer
 
 
 KIND_NAMES = {
@@ -66,6 +68,7 @@ KIND_NAMES = {
     Kind.CURSOR: "cursor",
     Kind.CLOCK_STEP: "clock_step",
     Kind.CHECKPOINT: "checkpoint",
+    Kind.RECOVERED: "recovered",
 }
 
 

@@ -6,7 +6,8 @@
 | `codec` | frames to bytes and back |
 | `buffer` | bytes waiting to be understood |
 | `state` | who may say what when: two tables |
-| `connection` | one end of a link; joins the above |
+| `introduction` | greet and hello: versions, channel binding, proof |
+| `connection` | one end of a connection; joins the above |
 | `refusals` | what a dialler does about each refusal |
 | `flow` | one direction of a link, from two positions to batches |
 | `reconcile` | what two ends that met again conclude about a direction |

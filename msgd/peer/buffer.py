@@ -58,6 +58,12 @@ class ReceiveBuffer:
         self._start, self._stop = self._stop, 0
         return found
 
+    def rest(self) -> bytes:
+        """What has arrived behind the last frame given, and forget it."""
+        found = bytes(self._view[self._start : self._end])
+        self.drop()
+        return found
+
     def drop(self) -> None:
         """Forget what has arrived."""
         self._start = self._end

@@ -11,8 +11,12 @@
 | 1 | Greet | acceptor | map |
 | 2 | SignedHello | dialler | array: content, signature. The content is a Hello, a map |
 | 3 | Welcome | acceptor | map |
-| 4 | Refuse | acceptor | map |
-| 5-9 | commit, nonce, reveal, verdict, joined | | of pairing |
+| 4 | Refuse | acceptor; the dialler after a bad reveal | map |
+| 5 | Commit | acceptor | map |
+| 6 | Nonce | dialler | map |
+| 7 | Reveal | acceptor | map |
+| 8 | Verdict | either | map |
+| 9 | Joined | acceptor | map |
 | 16 | Batch | a direction's sender | array: first seq, count, head, payload |
 | 17 | Receipt | its receiver | array: seq, head, wall clock, boot clock |
 | 18 | Ping | either | array: t1 wall, t1 monotonic |
@@ -66,6 +70,7 @@ class Rotation(msgspec.Struct, array_like=True, frozen=True):
     by_new: Signature
 
 
+Want = Literal["link", "pair", "join", "service"]  # what a connection is for
 Chain = Annotated[list[Rotation], msgspec.Meta(max_length=8)]
 
 
@@ -109,7 +114,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a dialler says of itself; signed as sent."""
 
     spki: Spki
-    want: Literal["link", "pair", "join"]
+    want: Want
     version: U16
     binding: Literal["tls-unique", "none"]
     instance: Bytes16  # random, of this start
@@ -129,7 +134,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise ValueError(f"a hello that wants {self.want} without {key}")
 
 
-HELLO_KEYS = {"link": ("limits", "link"), "pair": ("port",), "join": ("port", "invitation", "proof")}
+HELLO_KEYS = {
+    "link": ("limits", "link"),
+    "pair": ("port",),
+    "join": ("port", "invitation", "proof"),
+    "service": ("limits",),
+}
 
 
 class SignedHello(msgspec.Struct, array_like=True, frozen=True):
@@ -162,6 +172,43 @@ class Refuse(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if len(self.detail.encode()) > 200:
             raise ValueError("a refusal's detail of more than 200 bytes")
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """The acceptor of an exchange of words binds itself to a nonce."""
+
+    name: str
+    commit: Bytes32
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+class Nonce(msgspec.Struct, frozen=True):
+    """The dialler's nonce."""
+
+    nonce: Bytes32
+
+
+class Reveal(msgspec.Struct, frozen=True):
+    """The acceptor's nonce, which its commit must fit."""
+
+    nonce: Bytes32
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the speaker's person has decided."""
+
+    accept: bool
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """The invitation is redeemed: the dialler is a peer here."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -240,7 +287,7 @@ class Goodbye(msgspec.Struct, array_like=True, frozen=True):
     retry_s: U32
 
 
-Handshake = Greet | SignedHello | Welcome | Refuse
+Handshake = Greet | SignedHello | Welcome | Refuse | Commit | Nonce | Reveal | Verdict | Joined
 LinkFrame = Batch | Receipt | Ping | Pong | State | Epoch | EpochDone | Goodbye
 Frame = Handshake | LinkFrame
 
@@ -249,6 +296,11 @@ TYPES: dict[int, type[Frame]] = {
     2: SignedHello,
     3: Welcome,
     4: Refuse,
+    5: Commit,
+    6: Nonce,
+    7: Reveal,
+    8: Verdict,
+    9: Joined,
     16: Batch,
     17: Receipt,
     18: Ping,
@@ -258,7 +310,6 @@ TYPES: dict[int, type[Frame]] = {
     22: EpochDone,
     23: Goodbye,
 }
-RESERVED = {5: "commit", 6: "nonce", 7: "reveal", 8: "verdict", 9: "joined"}
 CODES = {kind: code for code, kind in TYPES.items()}
 
 

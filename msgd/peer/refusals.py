@@ -1,6 +1,6 @@
-"""What a dialler does about each refusal, as data (the codes of `Refuse`).
+"""What a dialler does about each refusal, as data (the codes of `Refuse`), and how people read it.
 
-An unknown code is treated as `closing`: a newer peer may know more reasons than we do.
+An unknown code is treated as `closing`, its text shown escaped: a newer peer may know more reasons than we.
 """
 
 from typing import NamedTuple
@@ -42,6 +42,15 @@ REACTIONS: dict[str, Reaction] = {
     "closing": Reaction("is going down", retry_given=True),
 }
 
+# The first word of an `invitation` refusal's detail; behind `used` stands the identity that used it.
+INVITATION = {
+    "unknown": "does not know this invitation",
+    "used": "says that this invitation was used",
+    "dead": "says that this invitation was tried with wrong proofs, so it ended",
+    "expired": "says that this invitation has expired",
+    "wrong": "finds the secret of this invitation wrong",
+}
+
 FORGOTTEN = Reaction("no longer knows us", every_s=60.0, hold="forgotten")
 
 
@@ -53,3 +62,22 @@ def reaction(code: str, *, linked_before: bool = False) -> Reaction:
     if code == "unpaired" and linked_before:
         return FORGOTTEN
     return REACTIONS.get(code, REACTIONS["closing"])
+
+
+def sentence(code: str, detail: str = "", *, linked_before: bool = False) -> str:
+    """What the peer says, for people, to stand behind its name; `code` and `detail` are foreign text."""
+    if code not in REACTIONS:
+        return f"refuses: {_escaped(code)}{_behind(detail)}"
+    word, _, rest = detail.partition(" ")
+    if code == "invitation" and word in INVITATION:
+        return INVITATION[word] + (f" by {_escaped(rest)}" if rest else "")
+    return reaction(code, linked_before=linked_before).meaning + _behind(detail)
+
+
+def _behind(detail: str) -> str:
+    return f" ({_escaped(detail)})" if detail else ""
+
+
+def _escaped(text: str) -> str:
+    """Foreign text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

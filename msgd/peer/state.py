@@ -5,7 +5,9 @@ are (who speaks, state, what it says); a missing key is the error. The tables do
 what we say and what we hear is judged alike. A state is about both ends, so both ends see the same one;
 only a goodbye may cross frames of the other side, and those stay legal.
 
-A refusal closes, a goodbye silences its speaker. Conclusions (`reconcile`) give the first state of a
+A hello leads to ANSWER_DUE, where it may only be refused; once it is found good, `WANTED` says what follows.
+A refusal closes, as do both verdicts and `joined`; a goodbye silences its speaker. SERVING is the end of
+frames: what follows there is the service's own language. Conclusions (`reconcile`) give the first state of a
 direction; the same tables then hold through a new epoch and back to FLOWS.
 """
 
@@ -15,17 +17,22 @@ from typing import Literal
 from msgd.peer.errors import LocalProtocolError
 from msgd.peer.frames import (
     Batch,
+    Commit,
     Epoch,
     EpochDone,
     Frame,
     Goodbye,
     Greet,
+    Joined,
+    Nonce,
     Ping,
     Pong,
     Receipt,
     Refuse,
+    Reveal,
     SignedHello,
     State,
+    Verdict,
     Welcome,
 )
 from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, Conclusion, NewEpoch, Resend
@@ -37,9 +44,19 @@ ACCEPTOR: Role = "acceptor"
 GREET_DUE = "GREET_DUE"
 HELLO_DUE = "HELLO_DUE"
 ANSWER_DUE = "ANSWER_DUE"
+WELCOME_DUE = "WELCOME_DUE"
 LINKED = "LINKED"
 DIALLER_LEFT = "DIALLER_LEFT"
 ACCEPTOR_LEFT = "ACCEPTOR_LEFT"
+SERVICE_DUE = "SERVICE_DUE"
+SERVING = "SERVING"
+COMMIT_DUE = "COMMIT_DUE"
+NONCE_DUE = "NONCE_DUE"
+REVEAL_DUE = "REVEAL_DUE"
+VERDICTS_DUE = "VERDICTS_DUE"
+DIALLER_VERDICT_DUE = "DIALLER_VERDICT_DUE"
+ACCEPTOR_VERDICT_DUE = "ACCEPTOR_VERDICT_DUE"
+JOINED_DUE = "JOINED_DUE"
 CLOSED = "CLOSED"
 
 SENDER_STATE_DUE = "SENDER_STATE_DUE"
@@ -53,11 +70,29 @@ Table = Mapping[tuple[str, str, type[Frame]], str]
 # While the link stands, both may say any of these. What belongs to a direction is judged there, too.
 ON_LINK: tuple[type[Frame], ...] = (Batch, Receipt, Ping, Pong, State, Epoch, EpochDone)
 
+# What a good hello leads to, by its `want`.
+WANTED = {"link": WELCOME_DUE, "pair": COMMIT_DUE, "join": JOINED_DUE, "service": SERVICE_DUE}
+
+# The acceptor may refuse up to its reveal, the dialler only the reveal itself: beside it a verdict of the
+# acceptor may be under way already.
+REFUSABLE = (ANSWER_DUE, WELCOME_DUE, SERVICE_DUE, COMMIT_DUE, NONCE_DUE, REVEAL_DUE, JOINED_DUE)
+
 CONNECTION: Table = {
     (ACCEPTOR, GREET_DUE, Greet): HELLO_DUE,
     (DIALLER, HELLO_DUE, SignedHello): ANSWER_DUE,
-    (ACCEPTOR, ANSWER_DUE, Welcome): LINKED,
-    (ACCEPTOR, ANSWER_DUE, Refuse): CLOSED,
+    **{(ACCEPTOR, state, Refuse): CLOSED for state in REFUSABLE},
+    (ACCEPTOR, WELCOME_DUE, Welcome): LINKED,
+    (ACCEPTOR, SERVICE_DUE, Welcome): SERVING,
+    (ACCEPTOR, JOINED_DUE, Joined): CLOSED,
+    (ACCEPTOR, COMMIT_DUE, Commit): NONCE_DUE,
+    (DIALLER, NONCE_DUE, Nonce): REVEAL_DUE,
+    (ACCEPTOR, REVEAL_DUE, Reveal): VERDICTS_DUE,
+    (DIALLER, VERDICTS_DUE, Refuse): CLOSED,
+    (DIALLER, DIALLER_VERDICT_DUE, Refuse): CLOSED,
+    (DIALLER, VERDICTS_DUE, Verdict): ACCEPTOR_VERDICT_DUE,
+    (ACCEPTOR, VERDICTS_DUE, Verdict): DIALLER_VERDICT_DUE,
+    (DIALLER, DIALLER_VERDICT_DUE, Verdict): CLOSED,
+    (ACCEPTOR, ACCEPTOR_VERDICT_DUE, Verdict): CLOSED,
     **{(DIALLER, LINKED, kind): LINKED for kind in ON_LINK},
     **{(ACCEPTOR, LINKED, kind): LINKED for kind in ON_LINK},
     (DIALLER, LINKED, Goodbye): DIALLER_LEFT,

@@ -20,6 +20,7 @@ import ssl
 import stat
 from datetime import datetime
 from hashlib import sha256
+from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -44,12 +45,18 @@ _NOT_BASE32 = re.compile("[^A-Z2-7]")
 class NodeKey:
     """This node's private key, with what follows from it."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
+    def __init__(self, private: Ed25519PrivateKey, *, is_ours: bool = True) -> None:
         self.private = private
+        self.is_ours = is_ours  # False: systemd's credentials hold it, so it is not ours to rotate
         self.spki = private.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         self.identity = identity_of(self.spki)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A key that nobody has yet."""
+        return cls(Ed25519PrivateKey.generate())
 
     def pem(self) -> bytes:
         """The private key as it lies in its file."""
@@ -115,7 +122,7 @@ def load(path: str, *, credential: bool = False) -> NodeKey:
             f"{path}: {error.strerror}, expected the node's private key",
             f"let uid {os.geteuid()} read the file and its directory",
         ) from error
-    return NodeKey(_parse(path, data))
+    return NodeKey(_parse(path, data), is_ours=not credential)
 
 
 def create(path: str) -> None:
@@ -123,22 +130,36 @@ def create(path: str) -> None:
     directory = os.path.dirname(path) or "."
     temporary = f"{path}.new"
     try:
-        if os.path.lexists(temporary):  # a start that died here; nobody knows this key yet
-            os.unlink(temporary)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            os.fchmod(fd, 0o600)  # whatever the umask
-            file.write(NodeKey(Ed25519PrivateKey.generate()).pem())
-            file.flush()
-            os.fsync(fd)
+        write_key(temporary, NodeKey.generate())  # over that of a start that died here: nobody knows it yet
         os.link(temporary, path)  # unlike rename, never over another key
         os.unlink(temporary)
-        _sync_directory(directory)
+        sync_directory(directory)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot make the node's key: {error.strerror}",
             f"let uid {os.geteuid()} write to {directory}",
         ) from error
+
+
+def write_key(path: str, key: NodeKey) -> None:
+    """Write this file, in place of what is there; the key is on disk when this returns. Raises OSError."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        os.fchmod(fd, 0o600)  # whatever the umask
+        file.write(key.pem())
+        file.flush()
+        os.fsync(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Which names stand in this directory is on disk when this returns. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def identity_text(identity: bytes) -> str:
@@ -152,18 +173,18 @@ def parse_identity(text: str) -> bytes:
     letters = "".join(text.split()).replace("-", "").upper().translate(_LOOKALIKES)
     foreign = _NOT_BASE32.search(letters)
     if foreign:
-        raise UsageError(f"an identity has no {foreign.group()!r}", "it is written with A-Z and 2-7")
+        raise UsageError(f"An identity has no {foreign.group()!r}.", "It is written with A-Z and 2-7.")
     if len(letters) != TEXT_LETTERS:
         raise UsageError(
-            f"{len(letters)} of {TEXT_LETTERS} letters of an identity",
-            "copy all 8 groups of 7 as `msgctl status` shows them on that node",
+            f"These are {len(letters)} of {TEXT_LETTERS} letters of an identity.",
+            "Copy all 8 groups of 7 as `msgctl identity` prints them on that node.",
         )
     raw = base64.b32decode(letters)
     identity, check = raw[:-CHECK_BYTES], raw[-CHECK_BYTES:]
     if check != _check(identity):
         raise UsageError(
-            "a letter of this identity is wrong: its check does not fit",
-            "compare it with what `msgctl status` shows on that node",
+            "A letter of this identity is wrong: its check does not fit.",
+            "Compare it with what `msgctl identity` prints on that node.",
         )
     return identity
 
@@ -205,11 +226,3 @@ def _not_a_key(path: str, found: str) -> ConfigError:
         f"{path}: {found}, expected an Ed25519 key as PKCS#8 in PEM",
         "restore it from a backup; or move it aside, and this node gets a new identity and must pair again",
     )
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -23,6 +23,18 @@ def identity_of(spki: bytes) -> bytes:
     return sha256(spki).digest()
 
 
+def is_spki(spki: bytes) -> bool:
+    """Whether these bytes are a public key in the only form that version 1 takes."""
+    return len(spki) == SPKI_BYTES and spki.startswith(SPKI_PREFIX)
+
+
+def public_key(spki: bytes) -> Ed25519PublicKey:
+    """The key of these bytes. Raises ValueError."""
+    if not is_spki(spki):
+        raise ValueError("not the SPKI of an Ed25519 key")
+    return Ed25519PublicKey.from_public_bytes(spki[len(SPKI_PREFIX) :])
+
+
 def transcript(acceptor: bytes, dialler: bytes, greet: bytes, content: bytes, binding: bytes) -> bytes:
     """T, from both identities, the greet's and the hello's bytes as sent, and the binding's value or b""."""
     return b"".join(
@@ -36,6 +48,11 @@ def transcript(acceptor: bytes, dialler: bytes, greet: bytes, content: bytes, bi
     )
 
 
+def transcript_hash(t: bytes) -> bytes:
+    """H(T): what a record says of the exchange."""
+    return sha256(t).digest()
+
+
 def sign_hello(key: Ed25519PrivateKey, t: bytes) -> bytes:
     """The dialler's signature over T."""
     return key.sign(HELLO_LABEL + t)
@@ -45,11 +62,9 @@ def verify_hello(
     acceptor: bytes, spki: bytes, greet: bytes, content: bytes, binding: bytes, signature: bytes
 ) -> bool:
     """Whether whoever holds the key of `spki` has signed just this hello to this acceptor."""
-    if len(spki) != SPKI_BYTES or not spki.startswith(SPKI_PREFIX):
-        return False
     t = transcript(acceptor, identity_of(spki), greet, content, binding)
     try:
-        Ed25519PublicKey.from_public_bytes(spki[len(SPKI_PREFIX) :]).verify(signature, HELLO_LABEL + t)
+        public_key(spki).verify(signature, HELLO_LABEL + t)
     except (InvalidSignature, ValueError):
         return False
     return True

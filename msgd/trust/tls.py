@@ -83,7 +83,7 @@ def peer_spki(session: Session) -> bytes:
         raise SessionError("the acceptor showed no certificate")
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:  # the last is no ValueError
         raise SessionError(f"a certificate that cannot be read: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise SessionError(f"a certificate with {type(key).__name__}, expected an Ed25519 key")

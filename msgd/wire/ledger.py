@@ -4,40 +4,56 @@ Every process that is not the log process has one channel to it. A `token` comes
 A request that changes the log is answered after the commit, never before.
 
 supervisor  says  Introduce Ping Plan Settings Reloaded Stop
-            hears Pong Peers DialNow DialFailed ReloadAsked
+            hears Pong Peers DialNow DialFailed ReloadAsked Chain Rotated Admitted
 control     says  Submit Watch PutPeer Cancel Nudge Snapshot Reload
+                  Act Requests Decide Invite PutJoin Rotate PutRecovered
             hears Submitted Duplicates Wake Done Refused State Reloaded
+                  RequestList Invited TrustChanged
 link        says  MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready
-                  Batch Receipt Clocks DialFailed Tell
+                  Batch Receipt Clocks DialFailed Tell KeyFound FileRequest TheirVerdict JoinDone
             hears Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Done
-                  Send Committed Full Cut
+                  Send Committed Full Cut MayPair MayJoin OurVerdict
 index       says  Watch Indexed
             hears Wake
 """
 
-import msgspec
-
-
-class Frame(msgspec.Struct, array_like=True, gc=False):
-    """Base of all: a short array on the pipe."""
-
-
-class DirectionState(Frame):
-    """Where one direction of a pair stands at one node: its epoch (16 bytes), last seq, head (32 bytes)."""
-
-    epoch: bytes
-    last: int
-    head: bytes
-
+from msgd.wire.frame import DirectionState, Frame
+from msgd.wire.trust import (
+    Act,
+    Admitted,
+    Chain,
+    Decide,
+    FileRequest,
+    Invite,
+    Invited,
+    JoinDone,
+    KeyFound,
+    MayJoin,
+    MayPair,
+    OurVerdict,
+    PutJoin,
+    PutRecovered,
+    RequestList,
+    Requests,
+    Rotate,
+    Rotated,
+    TheirVerdict,
+    TrustChanged,
+)
 
 # --- supervisor ---------------------------------------------------------------------------------------
 
 
 class Introduce(Frame):
-    """A new channel: its socket travels with this frame (SCM_RIGHTS). `kind`: control, link or index."""
+    """A new channel: its socket travels with this frame (SCM_RIGHTS). `kind`: control, link or index.
+
+    `identity`: whose key the process holds. A link worker that was forked with a former key of this node is
+    told to end.
+    """
 
     kind: str
     pid: int
+    identity: bytes
 
 
 class Ping(Frame):
@@ -56,7 +72,10 @@ class Pong(Frame):
 
 
 class KnownPeer(Frame):
-    """What the supervisor must know to dial a peer."""
+    """What the supervisor must know to dial a peer.
+
+    With `identity` empty whoever answers is met; for `pair` MayDial decides.
+    """
 
     number: int
     name: str
@@ -66,6 +85,8 @@ class KnownPeer(Frame):
     waiting: bool  # messages wait for it
     removed: bool
     link_pid: int  # the worker of the standing link, 0 none
+    want: str = "link"  # what a dial is for: link, pair, join; empty: it is not dialled
+    others: list[str] = []  # more addresses to try, of an invitation
 
 
 class Peers(Frame):
@@ -95,6 +116,10 @@ class DialFailed(Frame):
     peer: int
     reason: str
     retry_s: float  # 0: ordinary backoff; below 0: not before a person asks
+    code: str = ""  # of the peer's refusal, where there was one
+    detail: str = ""  # of that refusal
+    is_linked: bool = False  # a link ever stood, says the log process on the way to the supervisor
+    began_mono_ns: int = 0  # when it began; 0: no failure, another connection goes on
 
 
 class Settings(Frame):
@@ -104,6 +129,8 @@ class Settings(Frame):
 
     window_bytes: int
     window_batches: int
+    hold_s: float = 86400.0  # [pairing]
+    trust: str = "confirm"  # the same
 
 
 class ReloadAsked(Frame):
@@ -135,6 +162,7 @@ class Submit(Frame):
     ids: bytes
     ttl_ns: int  # 0: never expires
     generation: int  # of the peers that the sender knows
+    user: str = ""  # who sends
 
 
 class Submitted(Frame):
@@ -189,15 +217,20 @@ class Wake(Frame):
 
 
 class PutPeer(Frame):
-    """Add, rename or remove a peer. Empty fields stay as they are."""
+    """Add, hold for, rename, block, unblock or remove a peer; note that it gave back what was lost here.
+
+    Answered by Done, `value` is the peer's number; of remove and block it is how many messages ended.
+    Empty fields stay as they are.
+    """
 
     token: int
-    action: str  # add rename remove
+    action: str  # add hold rename block unblock remove recovered
     user: str
     number: int = 0
     identity: bytes = b""
     name: str = ""
     address: str = ""
+    detail: str = ""  # recovered: how much
 
 
 class Cancel(Frame):
@@ -223,6 +256,16 @@ class Snapshot(Frame):
     peer: int = 0
 
 
+class Break(Frame):
+    """Both ends of a direction did not hold the same: it began anew. `at_ns` is CLOCK_REALTIME."""
+
+    at_ns: int
+    direction: int
+    base: int
+    sender_last: int
+    receiver_last: int
+
+
 class PeerState(Frame):
     """One peer as `status` shows it; times are CLOCK_REALTIME ns, 0 for never."""
 
@@ -242,6 +285,25 @@ class PeerState(Frame):
     seen_ns: int
     offset_ns: int
     round_trip_ns: int  # 0: not measured yet
+    pinned: bool = True  # a person here accepted this identity
+    blocked: bool = False
+    hold: str = ""  # why what waits is `held`: unpaired key-changed forgotten blocked; empty: it flows
+    hold_detail: str = ""  # a sentence about it, for people
+    changed: bytes = b""  # the identity that answered instead of the pinned one
+    retired: list[bytes] = []  # its former identities
+    paired_ns: int = 0  # CLOCK_REALTIME when it was pinned
+    how: str = ""  # it was pinned by: key, words, invitation, rotation, rekey
+    aliases: list[int] = []  # numbers of addresses whose held messages became this peer's
+    into: int = 0  # of such an address: whose they became
+    held: int = 0  # messages that wait without a seq while `hold` says why
+    breaks: list[Break] = []  # the last time that both logs differed, per direction
+    is_cloned: bool = False  # two live nodes use its key
+    is_joining: bool = False  # its invitation is accepted here, and not yet redeemed there
+    tried_mono_ns: int = 0  # when the last dial began that failed; 0: none did
+
+    def has_failed_since(self, now_s: float) -> bool:
+        """Whether a dial that began after this moment (CLOCK_MONOTONIC) has failed."""
+        return self.tried_mono_ns >= now_s * 1e9
 
 
 class State(Frame):
@@ -253,6 +315,7 @@ class State(Frame):
     peers: list[PeerState]
     indexed: int
     full: bool
+    is_cloned: bool = False  # a peer says that another live node uses this node's key
 
 
 class Reload(Frame):
@@ -265,10 +328,18 @@ class Reload(Frame):
 
 
 class MayDial(Frame):
-    """A dialling worker asks before its hello."""
+    """A dialling worker asks before its hello. `identity` is what TLS has shown, and `spki` its key.
+
+    `chain`: where another key than the pinned one answers, the rotations of its greet, which the worker found
+    good: they lead from the pinned identity to this one. Answered by Granted or Denied.
+    """
 
     token: int
     peer: int
+    want: str = "link"
+    identity: bytes = b""
+    spki: bytes = b""
+    chain: list[tuple[bytes, bytes, bytes]] = []
 
 
 class Granted(Frame):
@@ -278,16 +349,29 @@ class Granted(Frame):
     dial: int
     out: DirectionState
     inward: DirectionState
+    invitation: bytes = b""  # join: 8 bytes
+    secret: bytes = b""  # join: 16 bytes
 
 
 class TakeHello(Frame):
-    """An acceptor's worker has a good hello from this identity."""
+    """An acceptor's worker has a good hello from this identity.
+
+    Answered by Taken (link, service), MayPair, MayJoin, or Denied.
+    """
 
     token: int
     identity: bytes
     instance: bytes
     dial: int
     address: str
+    want: str = "link"
+    name: str = ""  # that it proposes for itself
+    port: int = 0  # pair, join: where it listens
+    chain: list[tuple[bytes, bytes, bytes]] = []  # rotations: old SPKI, signatures by the old and new key
+    spki: bytes = b""
+    invitation: bytes = b""
+    proof: bytes = b""
+    greet_hash: bytes = b""  # SHA-256 of our greet, for the proof
 
 
 class Taken(Frame):
@@ -307,6 +391,7 @@ class Denied(Frame):
     token: int
     code: str
     detail: str = ""
+    retry_s: int = 0
 
 
 class Opened(Frame):
@@ -499,4 +584,24 @@ TABLE: tuple[type[Frame], ...] = (
     Clocks,
     Cut,
     Indexed,
+    Act,
+    Requests,
+    RequestList,
+    Decide,
+    Invite,
+    Invited,
+    PutJoin,
+    JoinDone,
+    Rotate,
+    Rotated,
+    Admitted,
+    Chain,
+    KeyFound,
+    FileRequest,
+    MayPair,
+    MayJoin,
+    OurVerdict,
+    TheirVerdict,
+    TrustChanged,
+    PutRecovered,
 )

@@ -4,7 +4,7 @@
 |---|---|---|
 | length | u32 LE | of what follows the head |
 | type | u8 | place in the sender's table of structs |
-| body length | u16 LE | of the msgpack body; the rest is the payload, verbatim |
+| body length | u32 LE | of the msgpack body; the rest is the payload, verbatim |
 
 Both ends are the same program, so there is no version. A frame that does not parse is our own bug: it
 ends the process that reads it.
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-HEAD = struct.Struct("<IBH")
+HEAD = struct.Struct("<IBI")
 READ_BYTES = 256 << 10
 FDS_BYTES = socket.CMSG_SPACE(64 * struct.calcsize("i"))
 FDS_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC  # socket.recv_fds of Python 3.11 ignores its flags

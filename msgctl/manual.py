@@ -1,0 +1,251 @@
+"""The texts of `--help`: what each verb does, examples, and the exit codes it can end with."""
+
+EXIT_CODES = {
+    0: "what was asked for is done (a plain send: at least queued)",
+    1: "something unexpected; the sentence says whether anything was kept",
+    2: "the command line is wrong, or the message is over the limit",
+    3: "msgd cannot be reached",
+    4: "the peer is not trusted: not paired, key changed, blocked; held",
+    5: "still queued: --wait not reached in time; pair join: no answer yet",
+    6: "a final failure: rejected, expired, cancelled, or too late to cancel",
+    7: "no such peer or message",
+    8: "the log cannot take it or cannot be read: full, read-only or damaged",
+    9: "the logs of both nodes differ",
+    130: "interrupted (Ctrl-C)",
+}
+
+OVERVIEW = """\
+Talk to msgd, the daemon that carries messages between this machine and others and
+proves that they arrived. Verbs and long options may be shortened as long as they are
+unique (`msgctl st`). Options of a verb may stand anywhere after it; `--` ends them.
+
+A message is queued when it is on this node's disk, stored when it is on the peer's disk
+and the receipt for it is on ours. Every message ends in exactly one of stored, rejected,
+expired and cancelled."""
+
+ENVIRONMENT = (
+    ("MSGD_SOCKET", "the control socket, where neither --socket nor --node is given"),
+    ("MSGD_LAB_DIR", "the lab's directory ($XDG_STATE_HOME/msgd-lab, ~/.local/state/msgd-lab)"),
+    ("NO_COLOR", "set to anything: no colours"),
+)
+
+DESCRIPTIONS = {
+    "send": """\
+Send TEXT to PEER, which is a name, an address or an identity. Without TEXT, or with -,
+the body is read from standard input, from which nothing is stripped. Input that is not
+UTF-8 is sent as it is. A body has room for about 1 MiB.
+
+The command waits up to 3 seconds (--timeout) for the message to be stored at the peer,
+and succeeds as soon as it is at least queued here: msgd will deliver it. --wait=stored
+makes the peer's disk the condition of success; --wait=queued does not wait at all.
+
+One line is printed: ID STATE PEER WHEN (DETAIL). WHEN is the receiver's clock.
+
+To an address that was never paired nothing is sent: the message is held here, for 24 hours
+or --ttl, and the node that answers there is asked for words to compare. On a terminal they
+are shown with a question; elsewhere the next command is printed, and the exit code is 4.
+Once both sides have said yes the message flows by itself. --no-hold keeps nothing.
+
+With --lines every line becomes a message; --wait then holds for each of them, and without
+it none is waited for. An empty line is an empty message.
+
+TIME is a number of seconds, or a form like 30s, 5min, 2h, 7d.""",
+    "log": """\
+Print messages of this node's log, oldest first. The options are those of journalctl.
+
+TIME is yesterday, today, now, a distance as -2h or "2h ago", a local date and time as
+2026-11-21, "2026-11-21 12:00" or 12:00, an ISO 8601 time with its zone, or @ and Unix
+seconds.
+
+Formats: short, short-iso, verbose, json (one object a line), json-pretty, cat (bodies).
+JSON holds id peer direction seq kind state reason from to user sent_at sent_at_ns
+stored_at stored_at_ns receipt_at receipt_at_ns text|data headers: sent_at is the sender's
+clock, stored_at this node's, receipt_at the receiver's; text is there where the body is
+UTF-8, else data in base64. On a terminal, control characters in messages are shown as
+escapes.
+
+Whoever reads the output may stop at any time (`msgctl log | head`): that ends the command
+quietly, with 0.""",
+    "show": """\
+Print the message with this id; the beginning of an id is enough where it is unique. With
+-o cat the body is written byte for byte, so it can be redirected into a file.""",
+    "why": """\
+Tell the life of a message: when it was queued, tried, released, stored or ended, for what
+reason, and what happens next.""",
+    "queue": """\
+List the messages that are not with their peer yet, in the order of sending: since when,
+why, how big, when the peer is tried next, when the message expires.""",
+    "cancel": """\
+End a message that did not go out yet; its state is then cancelled. Once it may be with
+the peer, this is refused (6).""",
+    "retry": """\
+Try to reach a peer now, without waiting for the time of the next try.""",
+    "peer": """\
+List, add, remove, rename and block the peers of this node. `msgctl peer` alone lists them.
+`msgctl pair --help` tells how nodes become peers.""",
+    "peer ls": """\
+List all peers: connected or away and since when, what waits for them, how many messages
+were sent and received, how far their clock is ahead of ours, the round trip of the link.
+Below, for each peer with something to tell: why its messages are held, what happened when
+both logs differed, and what to do. An address that somebody sent to, and that is not paired
+yet, is listed as unpaired.""",
+    "peer add": """\
+Pair with a node whose identity is known by other means, for configuration management. Both
+sides have to do so. Doing it again changes nothing: it ends with 0 all the same, and the line
+or, with -o json, `changed` tells whether anything was different before.""",
+    "peer rm": """\
+Give up a peer: its link is closed, what waits for it is cancelled, the history stays. Its next
+attempt is refused as that of any node that is not paired; it may ask again.""",
+    "peer block": """\
+Take nothing from a peer and give it nothing: its link is closed, what waits for it is
+cancelled, its requests are refused, and it hears that it is blocked. The history stays.""",
+    "peer unblock": """\
+End a block; the peer is as it was before.""",
+    "peer rekey": """\
+For a peer whose key has changed without a proof by the old one: exchange words with whoever
+answers at its address now. If the words are the same on both screens, `msgctl pair accept`
+makes the new key the peer's; the old one is never taken again. What was held flows then.""",
+    "pair": """\
+Become peers with another node, in one of three ways.
+
+By sending: `msgctl send ADDRESS TEXT` holds the message and asks that node; both screens show
+the same four words, both persons say yes. `msgctl pair` on the other machine shows who asks.
+
+By an invitation: `msgctl pair invite` here, `msgctl pair join` there, no further question.
+
+By keys, for configuration management: `msgctl peer add NAME ADDRESS --key IDENTITY` on both
+sides, as `msgctl identity` prints it.""",
+    "pair ls": """\
+List the requests that wait for a person: those of others and our own. On a terminal each is
+shown with its words, and decided with y (pair), n (reject) or Enter (later). A request ends
+after 10 minutes.""",
+    "pair ask": """\
+Ask the node at an address, or a peer that no longer knows this node, to compare words. One
+call is one try. Without a terminal it prints the words and the next command; 4 where no words
+came.""",
+    "pair accept": """\
+Say yes to a request. NODE is its name, its address or its identity. On a terminal the words
+are shown first, with a question; with --words, and without a terminal, it is done at once.
+Accept only if the other screen shows the same words: then nobody sits between.""",
+    "pair reject": """\
+Say no to a request: the same identity may ask again in an hour.""",
+    "pair invite": """\
+Print one string that lets one other node become a peer, with no question on either side: for
+10 minutes, or --ttl, once, dead after three wrong guesses. Whoever has the string can use it.
+It names where this node is reached; --address says it better, behind a router for instance.
+In a pipe the string stands alone; with -o json it is `invitation`, beside `expires_at`.""",
+    "pair join": """\
+Accept an invitation that was printed on another machine: then both are peers. It may be given
+in several pieces, or as - on standard input, where `ps` does not show it. If the other side
+cannot be reached this ends with 5, and msgd goes on trying until the invitation expires.""",
+    "identity": """\
+Print who this node is: the hash of its key, which other nodes pin. `msgctl identity rotate`
+gives it a new key.""",
+    "identity show": """\
+Print this node's identity, and below it those that it had before.""",
+    "identity rotate": """\
+Make a new key for this node, signed by the old one. Peers take it by themselves when they meet
+this node next, and never take the old one again. Open invitations and requests end. A key
+that systemd keeps as a credential is not msgd's to change.""",
+    "verify": """\
+With PEER: both nodes compute the heads of their common history from the bytes on their disks,
+and compare. Where they differ the first message that does is named, and the exit code is 9.
+Without PEER: check this node's log, its checksums, numbers and heads; damage is 8.""",
+    "recover": """\
+Get back from a peer what this node sent to it and received from it, after a state was lost or
+an old one restored. It is checked against the heads and written as a new epoch. A node whose
+key is lost, too, pairs again first. A message that still waited in a restored state goes out once
+more, though it was sent since, with the same id both times.""",
+    "peer rename": """\
+Give a peer another name on this node. Its history follows the new name.""",
+    "status": """\
+Print this node's name, identity, version and state, then its peers. With -o json the first
+object is this node, one for each peer follows.""",
+    "reload": """\
+Let msgd read its configuration again, as `systemctl reload msgd`; back when it is in force.
+Links that are not concerned stay up.""",
+    "lab": """\
+Run several nodes on this machine, as the present user, to try things out. `msgctl lab`
+alone lists them.""",
+    "lab up": """\
+Start the nodes node1 to nodeN (N from 1 to 250) on 127.0.0.1 to 127.0.0.N, port 6743, pair
+every two of them (above 8 nodes: all with node1 only), and come back when all links stand.
+Nodes that run already go on. Each keeps everything in $MSGD_LAB_DIR/nodeK: msgd.toml,
+msgd.d, state, control.sock, msgd.out (its output) and msgd.pid.
+
+MSGD_LAB_NET puts the nodes elsewhere: with MSGD_LAB_NET=127.77.3. they are 127.77.3.1,
+127.77.3.2 and so on.""",
+    "lab ls": """\
+List the nodes of the lab: address, whether they run, process id, directory.""",
+    "lab down": """\
+Stop all nodes of the lab and remove their directories; other files stay. A node that does
+not end within 10 seconds is killed.""",
+}
+
+EXAMPLES = {
+    "": (
+        ("msgctl send node3 hello", "send, and see it arrive"),
+        ("msgctl log -f", "watch messages come and go"),
+        ("msgctl why 019a2b", "ask what became of a message"),
+        ("msgctl lab up 2", "try all this on one machine"),
+    ),
+    "send": (
+        ("msgctl send node3 'disk is full'", "a text"),
+        ("df -h | msgctl send node3", "standard input"),
+        ("msgctl send node3 --wait=stored -f report.txt", "succeed only when it is there"),
+        ("msgctl send node3 --id backup-2026-11-21 done", "may be repeated, is sent once"),
+        ("tail -f /var/log/syslog | msgctl send -lq node3", "every line a message"),
+        ("msgctl send node3 -- --help", "a text that begins with -"),
+    ),
+    "log": (
+        ("msgctl log -n", "the last 10"),
+        ("msgctl log -S yesterday --peer node3", "since yesterday, with node3"),
+        ("msgctl log -f -o json --cursor-file seen", "for a script that goes on where it was"),
+        ("msgctl log --state queued", "what is not there yet"),
+    ),
+    "show": (("msgctl show 019a2b -o cat > body", "the body alone"),),
+    "why": (("msgctl why 019a2b", "where is it?"),),
+    "queue": (("msgctl queue node3", "what waits for node3"),),
+    "pair": (
+        ("msgctl pair", "who asks?"),
+        ("msgctl pair invite", "let one node join"),
+    ),
+    "pair accept": (("msgctl pair accept node3", "say yes to node3"),),
+    "pair invite": (
+        ("msgctl pair invite | ssh node3 msgctl pair join -", "over a way that is trusted already"),
+        ("msgctl pair invite --ttl 1h --address gate.example:6743", "behind a router"),
+    ),
+    "peer rekey": (("msgctl peer rekey node3", "node3 was installed anew"),),
+    "verify": (("msgctl verify node3", "does node3 hold the same?"),),
+    "recover": (("msgctl recover --from node3", "get back what node3 has"),),
+    "cancel": (("msgctl cancel 019a2b", "take it back"),),
+    "peer add": (("msgctl peer add node3 192.168.1.5 --key IDENTITY", "pair with node3"),),
+    "status": (("msgctl status -o json | head -n 1", "this node, for a script"),),
+    "lab up": (
+        ("msgctl lab up 3", "start node1, node2, node3"),
+        ("msgctl --node node1 send node2 hello", "let node1 send to node2"),
+        ("msgctl --node node2 log", "look at node2's log"),
+    ),
+    "lab down": (("msgctl lab down --keep", "stop, but keep keys and logs"),),
+}
+
+CODES = {
+    "": tuple(EXIT_CODES),
+    "send": (0, 1, 2, 3, 4, 5, 6, 7, 8, 130),
+    "log": (0, 1, 2, 3, 7, 8, 130),
+    "show": (0, 1, 2, 3, 7, 8),
+    "why": (0, 1, 2, 3, 7, 8),
+    "queue": (0, 1, 2, 3, 7, 8),
+    "cancel": (0, 1, 2, 3, 6, 7, 8),
+    "retry": (0, 1, 2, 3, 4, 7),
+    "peer": (0, 1, 2, 3, 7, 8),
+    "peer rekey": (0, 1, 2, 3, 4, 7, 8),
+    "pair": (0, 1, 2, 3, 4, 7, 8),
+    "pair join": (0, 1, 2, 3, 4, 5, 8),
+    "identity": (0, 1, 2, 3, 8),
+    "status": (0, 1, 2, 3),
+    "reload": (0, 1, 2, 3),
+    "verify": (0, 1, 2, 3, 4, 7, 8, 9),
+    "recover": (0, 1, 2, 3, 4, 7, 8, 9),
+    "lab": (0, 1, 2),
+}

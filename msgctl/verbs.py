@@ -1,0 +1,144 @@
+"""msgctl's grammar: every verb with its words, options and formats.
+
+`grammar` reads by these tables, `help` prints them, `cli` says who does the work.
+"""
+
+from msgctl.grammar import FLAG, Option, Verb
+
+HISTORY_FORMATS = ("short", "short-iso", "verbose", "json", "json-pretty", "cat")
+LINE_FORMATS = ("short", "json")
+
+EVERYWHERE = (
+    Option("", "socket", "PATH", "talk to the msgd behind this control socket"),
+    Option("", "node", "NAME", "talk to this node of the lab, such as node1"),
+    Option("o", "output", "FORMAT", "how to print: {formats}"),
+    Option("h", "help", FLAG, "print this and end"),
+    Option("", "version", FLAG, "print the version and end"),
+)
+
+SEND = (
+    Option("l", "lines", FLAG, "send every line of the input as a message of its own"),
+    Option("f", "file", "FILE", "take the body (with -l: the lines) from FILE"),
+    Option(
+        "",
+        "wait",
+        "LEVEL",
+        "succeed only at this level: queued or stored; --wait alone: stored",
+        bare="stored",
+    ),
+    Option("", "timeout", "TIME", "how long to wait for stored (3s)"),
+    Option("", "ttl", "TIME", "let the message expire when it cannot go out within this time"),
+    Option("", "id", "KEY", "send once: a message of yours to this peer with this KEY is never sent again"),
+    Option("H", "header", "NAME=VALUE", "add a header; may be given more than once", many=True),
+    Option("", "no-hold", FLAG, "fail and keep nothing where the message would be held"),
+    Option("q", "quiet", FLAG, "print nothing but errors, and ask nothing"),
+)
+LOG = (
+    Option("S", "since", "TIME", "only what was stored here at TIME or later"),
+    Option("U", "until", "TIME", "only what was stored here before TIME"),
+    Option("f", "follow", FLAG, "go on with what comes; begins with the last 10 where nothing else is said"),
+    Option("n", "lines", "N", "only the newest N, or all; -n alone: 10", bare="10", loose=True),
+    Option("r", "reverse", FLAG, "newest first"),
+    Option(
+        "g", "grep", "PATTERN", "only texts with this regular expression; small letters find capitals, too"
+    ),
+    Option("", "after-cursor", "CURSOR", "only what lies behind this place in the log"),
+    Option("", "cursor-file", "FILE", "go on after the place kept in FILE, and keep the new one there"),
+    Option("", "show-cursor", FLAG, "print the place of the last message at the end"),
+    Option("", "utc", FLAG, "times in UTC"),
+    Option("", "peer", "PEER", "only messages to and from this peer"),
+    Option("", "direction", "in|out", "only one direction"),
+    Option("", "state", "STATE", "only messages in this state"),
+    Option("", "kind", "KIND", "only messages of this kind"),
+    Option("", "id", "ID", "only the message with this id, or whose id begins so"),
+    Option("", "user", "USER", "only messages sent by this user"),
+)
+UTC = (Option("", "utc", FLAG, "times in UTC"),)
+KEY = (Option("", "key", "IDENTITY", "the identity of the peer's key, as `msgctl identity` prints it there"),)
+WAIT = (Option("", "timeout", "TIME", "how long to wait for an answer (20s)"),)
+ACCEPT = (
+    Option("", "name", "NAME", "what to call it here; else what it calls itself"),
+    Option("", "words", "WORDS", "the words that were compared, in quotes; with others it is refused"),
+)
+INVITE = (
+    Option("", "ttl", "TIME", "how long the invitation holds (10min)"),
+    Option("", "address", "ADDRESS", "where this node is reached; up to four may be given", many=True),
+    Option("", "no-qr", FLAG, "no QR code"),
+)
+JOIN = (Option("", "name", "NAME", "what to call it here; else what it calls itself"), *WAIT)
+FROM = (Option("", "from", "PEER", "the peer that has the other half"),)
+KEEP = (Option("", "keep", FLAG, "keep the nodes' directories, with keys and logs, for the next `lab up`"),)
+
+VERBS = (
+    Verb("send", "send a message", words=("PEER", "[TEXT]"), options=SEND, formats=LINE_FORMATS),
+    Verb("log", "print messages", options=LOG, formats=HISTORY_FORMATS),
+    Verb("show", "print one message", words=("ID",), options=UTC, formats=("verbose", *HISTORY_FORMATS)),
+    Verb("why", "what happened to a message", words=("ID",), options=UTC, formats=LINE_FORMATS),
+    Verb("queue", "what waits, and why", words=("[PEER]",), options=UTC, formats=LINE_FORMATS),
+    Verb("cancel", "end a message that did not go out yet", words=("ID",), formats=LINE_FORMATS),
+    Verb("retry", "try to reach a peer now", words=("PEER",), formats=LINE_FORMATS),
+    Verb(
+        "peer",
+        "the nodes that this one talks to",
+        default="ls",
+        subverbs=(
+            Verb("ls", "list the peers", options=UTC, formats=LINE_FORMATS),
+            Verb(
+                "add",
+                "pair with a node whose identity is known",
+                words=("NAME", "[ADDRESS]"),
+                options=KEY,
+                formats=LINE_FORMATS,
+            ),
+            Verb("rm", "give up a peer", words=("PEER",), formats=LINE_FORMATS),
+            Verb("rename", "give a peer another name", words=("PEER", "NAME"), formats=LINE_FORMATS),
+            Verb("block", "take nothing from a peer, give it nothing", words=("PEER",), formats=LINE_FORMATS),
+            Verb("unblock", "end a block", words=("PEER",), formats=LINE_FORMATS),
+            Verb(
+                "rekey",
+                "compare words with a peer that has a new key",
+                words=("PEER",),
+                options=WAIT,
+                formats=LINE_FORMATS,
+            ),
+        ),
+    ),
+    Verb(
+        "pair",
+        "become peers with another node",
+        default="ls",
+        subverbs=(
+            Verb("ls", "list who asks; on a terminal, decide", formats=LINE_FORMATS),
+            Verb("ask", "ask a node to compare words", words=("PEER",), options=WAIT, formats=LINE_FORMATS),
+            Verb("accept", "say yes to a request", words=("NODE",), options=ACCEPT, formats=LINE_FORMATS),
+            Verb("reject", "say no to a request", words=("NODE",), formats=LINE_FORMATS),
+            Verb("invite", "print an invitation for one node", options=INVITE, formats=LINE_FORMATS),
+            Verb(
+                "join", "accept an invitation", words=("INVITATION...",), options=JOIN, formats=LINE_FORMATS
+            ),
+        ),
+    ),
+    Verb(
+        "identity",
+        "who this node is",
+        default="show",
+        subverbs=(
+            Verb("show", "print this node's identity", formats=LINE_FORMATS),
+            Verb("rotate", "make a new key, signed by the old one", formats=LINE_FORMATS),
+        ),
+    ),
+    Verb("verify", "compare the log with a peer's, or check it", words=("[PEER]",), formats=LINE_FORMATS),
+    Verb("recover", "get this node's half of a history back", options=FROM, formats=LINE_FORMATS),
+    Verb("status", "this node and its peers", options=UTC, formats=LINE_FORMATS),
+    Verb("reload", "read the configuration again", formats=LINE_FORMATS),
+    Verb(
+        "lab",
+        "nodes on this machine, to try things",
+        default="ls",
+        subverbs=(
+            Verb("up", "start nodes and pair them", words=("N",), formats=LINE_FORMATS),
+            Verb("ls", "list the nodes", formats=LINE_FORMATS),
+            Verb("down", "stop the nodes and remove them", options=KEEP, formats=LINE_FORMATS),
+        ),
+    ),
+)

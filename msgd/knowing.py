@@ -1,0 +1,239 @@
+"""What a control worker knows, and whom it asks: the log process for how things stand, the log itself."""
+
+import os
+import select
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from msgd import errors, journal
+from msgd.access import ANY, Credentials, check, may
+from msgd.config import Config
+from msgd.errors import MsgdError
+from msgd.finding import find_message, find_peer, numbered, owner
+from msgd.history import History
+from msgd.log.errors import Damaged
+from msgd.log.index import Location
+from msgd.log.page import SharedPage
+from msgd.log.reader import Reader
+from msgd.node import Node
+from msgd.rows import Row
+from msgd.wire.codec import Message
+from msgd.wire.frame import Frame
+from msgd.wire.ledger import TABLE, Done, PeerState, PutPeer, Refused, Snapshot, State
+from msgd.wire.pipe import Pipe
+from msgd.wire.trust import Requests, RequestState
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a control worker knows of its node."""
+
+    config: Config
+    node: Node
+    reader: Reader
+    page: SharedPage
+    started_s: float  # CLOCK_MONOTONIC
+
+
+class ClientGone(Exception):
+    """The client has closed its end."""
+
+
+class Knowing:
+    """One client's view of this node. `Control` serves the client with it."""
+
+    def __init__(self, channel: socket.socket, place: Place, who: Credentials) -> None:
+        self.pipe = Pipe(channel, TABLE)
+        self.place = place
+        self.who = who
+        self.user = who.user
+        self.own_name = place.node.name
+        self.is_known_only = place.config.pairing.trust == "known-only"
+        self.damage: list[str] = []  # met by the present query
+        self._heard: deque[Any] = deque()  # from the log process, in its order
+        self._answers: dict[int, Frame] = {}
+        self._token = 0
+        self._state: State | None = None
+        self._found: dict[str, PeerState] = {}  # who was looked up in the state
+        self._found_in: State | None = None
+        self._ledger_poll = select.poll()
+        self._ledger_poll.register(channel, select.POLLIN)
+
+    def check_access(self, verb: str) -> None:
+        """Raises PermissionRefused unless the client's user may do that."""
+        check(self.who, self.place.config.access, verb)
+
+    def may(self, verb: str = ANY) -> bool:
+        """Whether the client's user may do that."""
+        return may(self.who, self.place.config.access, verb)
+
+    # --- peers ------------------------------------------------------------------------------------------
+
+    def state(self, *, fresh: bool = True) -> State:
+        """How everything stands; not `fresh`: who is a peer, as last heard."""
+        if fresh or self._state is None:
+            self._state = self.ask(Snapshot(self.next_token()))
+        return self._state
+
+    def lookup(self, who: str, *, removed: bool = False) -> PeerState:
+        """The peer that a person means. Raises UnknownPeer, NotTrusted."""
+        if removed:
+            return find_peer(self.state().peers, who, removed=True)
+        try:
+            return self._lookup(who)
+        except (errors.UnknownPeer, errors.NotTrusted):
+            self.state()  # it may have become a peer since we asked who is one
+            return self._lookup(who)
+
+    def _lookup(self, who: str) -> PeerState:
+        state = self.state(fresh=False)
+        if self._found_in is not state:
+            self._found_in, self._found = state, {}
+        if who not in self._found:
+            self._found[who] = find_peer(state.peers, who)
+        return self._found[who]
+
+    def peer_state(self, number: int) -> PeerState:
+        """How this peer stands now; of an address whose messages became a peer's: that peer."""
+        while True:
+            state: State = self.ask(Snapshot(self.next_token(), number))
+            peer = state.peers[0]
+            if not peer.into:
+                return peer
+            number = peer.into
+
+    def put_peer(self, action: str, **fields: Any) -> PeerState:
+        """Have a person's wish about a peer committed; the peer as it stands then."""
+        done: Done = self.ask(PutPeer(self.next_token(), action, self.user, **fields))
+        return numbered(self.state().peers, done.value)
+
+    def requests(self) -> list[RequestState]:
+        """The requests that wait for a person, oldest first."""
+        found: list[RequestState] = self.ask(Requests(self.next_token())).requests
+        return found
+
+    def request_of(self, number: int) -> RequestState | None:
+        """The newest request about this peer or address."""
+        return self.asked_by_peer().get(number)
+
+    def asked_by_peer(self) -> dict[int, RequestState]:
+        """The newest request about each peer or address that has one."""
+        return {n: asked for asked in self.requests() for n in (*asked.places, asked.peer) if n}
+
+    def addresses_of(self, peer: PeerState) -> list[str]:
+        """Where this peer is or was reached."""
+        others = [p.address for p in self.state(fresh=False).peers if p.number in peer.aliases]
+        return [address for address in (peer.address, *others) if address]
+
+    # --- messages ---------------------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """Queries over the log as it is now."""
+        peers = self.state().peers
+        names = {p.number: owner(peers, p).name for p in peers}
+        holds = {p.number: owner(peers, p).hold for p in peers}
+        self.damage.clear()
+        return History(
+            self.place.reader,
+            lambda: self.place.page.committed,
+            os.path.join(self.place.config.state, "index.sqlite"),
+            own_name=self.own_name,
+            peer_name=lambda number: names.get(number, f"peer {number}"),
+            held_reason=lambda number: holds.get(number) or None,
+            merged={p.number: p.into for p in peers if p.into},
+            on_damage=self._note_damage,
+        )
+
+    def locate(self, text: str) -> Location:
+        """Where the message stands that a person means. Raises UnknownMessage."""
+        return find_message(self.history(), text)
+
+    def check_same(self, messages: list[Message], number: int) -> None:
+        """These ids are in the log: the same messages, or a refusal. Raises UsageError."""
+        history = self.history()
+        peers = self.state(fresh=False).peers
+        for message in messages:
+            known = history.message_at(history.find(message.id.hex(), 1)[0])
+            to = owner(peers, numbered(peers, known.peer_number)).number
+            if (known.body, known.headers, to) != (message.body, message.headers, number):
+                raise errors.UsageError(
+                    f"Id {known.id.hex()} or its key was used before, for another message.",
+                    "Use a new key for a new message.",
+                )
+
+    def is_kept(self, raw_id: bytes) -> bool:
+        """Whether a message with this id is in the log."""
+        return bool(self.history().find(raw_id.hex(), 1))
+
+    def row_of(self, raw_id: bytes) -> Row:
+        """A message that is in the log."""
+        history = self.history()
+        return history.message_at(history.find(raw_id.hex(), 1)[0])
+
+    def _note_damage(self, damaged: Damaged) -> None:
+        self.damage.append(f"{damaged.segment} at {damaged.offset}: {damaged.why}")
+        journal.event("log.damage_found", segment=damaged.segment, offset=damaged.offset, reason=damaged.why)
+
+    # --- the log process --------------------------------------------------------------------------------
+
+    def next_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    def tell(self, frame: Frame, payload: bytes | memoryview = b"") -> None:
+        """Say something to the log process. Raises Uncertain when it is gone."""
+        try:
+            self.pipe.send(frame, payload)
+        except OSError as error:
+            raise lost() from error
+
+    def ask(self, frame: Any, payload: bytes | memoryview = b"") -> Any:
+        """Say something and wait for the answer. Raises the error that the log process names."""
+        self.tell(frame, payload)
+        return self.answer(frame.token)
+
+    def answer(self, token: int) -> Any:
+        """Wait for the answer to what was told with this token. Raises the error that it names."""
+        while token not in self._answers:
+            if not self._heard:
+                self._ledger_poll.poll()
+            self.hear_ledger()
+        answer = self._answers.pop(token)
+        if isinstance(answer, Refused):
+            raise error_of(answer)
+        return answer
+
+    def hear_ledger(self) -> None:
+        """Take in what the log process says, in its order, also where handling one frame asks for another."""
+        frames = self.pipe.receive()
+        if frames is None:
+            self.ledger_gone()
+            raise ClientGone
+        self._heard.extend(frame for frame, _ in frames)
+        while self._heard:
+            frame = self._heard.popleft()
+            if not self.take_in(frame):
+                self._answers[frame.token] = frame
+
+    def take_in(self, frame: Any) -> bool:
+        """Whether a frame was no answer to `ask`, and is dealt with."""
+        raise NotImplementedError
+
+    def ledger_gone(self) -> None:
+        """The log process is gone."""
+        raise NotImplementedError
+
+
+def lost() -> MsgdError:
+    """What a client hears whose request the log process has not answered."""
+    return errors.Uncertain(
+        "The daemon's log process ended before it answered: unknown whether the message was kept.",
+        "Ask for the same id with `msgctl show ID`, or send again with the same id.",
+    )
+
+
+def error_of(refused: Refused) -> MsgdError:
+    """The error that the log process names."""
+    return errors.BY_NAME.get(refused.name, MsgdError)(refused.message, refused.hint)

@@ -1,0 +1,170 @@
+"""Commands that read the history: messages, their lives, and what waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from msgd import advising, model, showing
+from msgd.errors import StorageRefused, UsageError
+from msgd.finding import owner
+from msgd.history import History
+from msgd.rows import Cursor, Filter, Row
+from msgd.wire.ledger import PeerState
+
+if TYPE_CHECKING:
+    from msgd.control import Control
+
+DIRECTIONS = {name: code for code, name in model.DIRECTIONS.items()}
+KINDS = {name: code for code, name in enumerate(model.MESSAGE_KINDS)}
+
+
+class LogCall(msgspec.Struct):
+    """What to show."""
+
+    peer: str | None = None
+    direction: str | None = None
+    state: str | None = None
+    kind: str | None = None
+    id: str | None = None
+    user: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    lines: int | None = None
+    reverse: bool | None = None
+    follow: bool | None = None
+    after_cursor: str | None = None
+    grep: str | None = None
+
+
+class IdCall(msgspec.Struct):
+    """A message."""
+
+    id: str
+
+
+class QueueCall(msgspec.Struct):
+    """A peer, or all."""
+
+    peer: str | None = None
+
+
+def log(control: Control, call: LogCall, more: bool) -> None:
+    """Stream what fits; with `follow` what comes later, too, until the client leaves."""
+    wanted = _filter(control, call)
+    history = control.history()
+    upto = control.place.page.committed
+    if not more:
+        rows = [row for part in history.query(wanted, upto) for row in part]
+        control.reply({"messages": [showing.message(row) for row in rows]})
+        return
+    _stream(control, history, wanted, upto)
+    while call.follow:
+        control.follow(upto)
+        behind = Cursor(control.place.reader.log_id, (upto - 1, 0), None).text
+        upto = control.place.page.committed
+        wanted = msgspec.structs.replace(wanted, lines=None, reverse=False, after=behind)
+        _stream(control, history, wanted, upto)
+    if control.damage:
+        raise StorageRefused(
+            f"Part of the log could not be read: {control.damage[0]}.", "The rest was shown."
+        )
+    control.reply({"messages": []})
+
+
+def _stream(control: Control, history: History, wanted: Filter, upto: int) -> None:
+    for part in history.query(wanted, upto):
+        control.reply({"messages": [showing.message(row) for row in part]}, continues=True)
+
+
+def _filter(control: Control, call: LogCall) -> Filter:
+    prefix = None
+    if call.id is not None:
+        prefix = model.id_prefix(call.id)
+        if prefix is None:
+            raise UsageError(
+                f"{call.id!r} is not the beginning of an id: expected 4 or more hexadecimal digits."
+            )
+    return Filter(
+        peer=None if call.peer is None else control.lookup(call.peer, removed=True).number,
+        direction=_one_of(DIRECTIONS, call.direction, "direction"),
+        state=call.state,
+        kind=_one_of(KINDS, call.kind, "kind"),
+        id=prefix,
+        user=call.user,
+        since_ns=call.since_ns,
+        until_ns=call.until_ns,
+        lines=call.lines,
+        reverse=bool(call.reverse),
+        after=call.after_cursor,
+        grep=call.grep,
+    )
+
+
+def _one_of(choices: dict[str, int], text: str | None, what: str) -> int | None:
+    if text is not None and text not in choices:
+        raise UsageError(f"There is no {what} {text!r}.", f"Choose one of {', '.join(choices)}.")
+    return None if text is None else choices[text]
+
+
+def show(control: Control, call: IdCall, more: bool) -> None:
+    """One message: of anybody to who may read the history, else only an own one."""
+    row = control.history().message_at(control.locate(call.id))
+    _check_reader(control, row)
+    control.reply({"message": showing.message(row)})
+
+
+def why(control: Control, call: IdCall, more: bool) -> None:
+    """One message, its life, and what comes next; to whom `show` shows it."""
+    history = control.history()
+    location = control.locate(call.id)
+    row = history.message_at(location)
+    _check_reader(control, row)
+    if not row.direction:
+        text = "Nothing: it tells what was done or befell this node."
+        control.reply({"message": showing.message(row), "life": [], "next": text})
+        return
+    peer = control.peer_state(row.peer_number)
+    asked = control.request_of(peer.number) if peer.hold else None
+    life = showing.life(control.place.reader, row, history.life(location))
+    control.reply(
+        {
+            "message": showing.message(row),
+            "life": life,
+            "next": showing.next_step(row, peer, asked, control.own_name),
+        }
+    )
+
+
+def _check_reader(control: Control, row: Row) -> None:
+    if row.direction != "out" or row.user != control.user:
+        control.check_access("history")
+
+
+def queue(control: Control, call: QueueCall, more: bool) -> None:
+    """What waits, peer by peer; under an address that became a peer's as that peer's."""
+    peers = control.state().peers
+    number = None if call.peer is None else control.lookup(call.peer).number
+    asked = control.asked_by_peer()
+    for peer in peers:
+        if not peer.removed and (peer.queued or peer.held) and number in (None, owner(peers, peer).number):
+            step = advising.next_here(peer, asked.get(peer.number), control.own_name)
+            _queue_of(control, peer, step)
+    control.reply({"messages": []})
+
+
+def _queue_of(control: Control, peer: PeerState, next_command: str | None) -> None:
+    """Stream what waits for one peer; a record with many messages is looked at once."""
+    reason, next_try_s = showing.waiting_reason(peer)
+    history = control.history()
+    offset, expires_ns = -1, 0
+    for wanted in (model.QUEUED, model.HELD):
+        for part in history.query(Filter(peer=peer.number, direction=model.OUT, state=wanted)):
+            waiting = []
+            for row in part:
+                if row.location[0] != offset:
+                    offset = row.location[0]
+                    expires_ns = showing.expiry_ns(control.place.reader, offset, peer)
+                waiting.append(showing.waiting(row, peer, reason, next_try_s, expires_ns, next_command))
+            control.reply({"messages": waiting}, continues=True)
