@@ -125,4 +125,4 @@ def test_ranges_are_read_back() -> None:
 def test_kinds_are_distinct() -> None:
     """Each kind has a number of its own and a name."""
     numbers = [value for name, value in vars(Kind).items() if name.isupper()]
-    assert sorted(numbers) == sorted(KIND_NAMES) == list(range(1, 12))
+    assert sorted(numbers) == sorted(KIND_NAMES) == list(range(1, 13))
