@@ -146,7 +146,9 @@ def test_description_is_parsed_by_a_foreign_client() -> None:
     methods = {name for name, member in found.members.items() if isinstance(member, scanner._Method)}
     assert {
         "Send", "SendMany", "Log", "Show", "Why", "Queue", "Cancel", "Retry", "Peers", "PeerAdd",
-        "PeerRemove", "PeerRename", "Status", "Reload",
+        "PeerRemove", "PeerRename", "PeerBlock", "PeerUnblock", "PeerRekey", "Pairs", "PairAsk", "PairAccept",
+        "PairReject", "PairInvite", "PairJoin", "Identity", "IdentityRotate", "Verify", "Recover", "Status",
+        "Reload",
     } == methods  # fmt: skip
     assert [name for name, member in found.members.items() if not member.doc.strip()] == []
 
