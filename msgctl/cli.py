@@ -73,6 +73,24 @@ def _recover(args: Args, screen: Screen, client: Client, form: str) -> int:
     return recover.run(args, screen, client, form)
 
 
+def _carrying(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import carrying
+
+    return carrying.HANDLERS[args.path](args, screen, client, form)
+
+
+def _usage(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import usage
+
+    return usage.run(args, screen, client, form)
+
+
+def _vacuum(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import vacuum
+
+    return vacuum.run(args, screen, client, form)
+
+
 HANDLERS: dict[str, Handler] = {
     "send": _send,
     "log": _log,
@@ -100,6 +118,10 @@ HANDLERS: dict[str, Handler] = {
     "identity rotate": _changing,
     "verify": _verify,
     "recover": _recover,
+    "export": _carrying,
+    "import": _carrying,
+    "vacuum": _vacuum,
+    "disk-usage": _usage,
 }
 
 
@@ -107,6 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = sys.argv[1:] if argv is None else argv
     args = Args()
+    _occupy_closed()
     try:
         return _run(words, args)
     except BrokenOutput:
@@ -121,6 +144,15 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _tell(_unexpected(exc), words, args)
         return UNEXPECTED
+
+
+def _occupy_closed() -> None:
+    """Of standard input, output and error let what is closed fail when used, and never be our socket."""
+    for fd, wrong_way in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, wrong_way)  # the lowest that is free, which is this one
 
 
 def _run(words: list[str], args: Args) -> int:

@@ -6,16 +6,14 @@
   once more and asks for the id: found means kept. A send with a key is simply made again, since a key
   is kept once, ever. What stays unknown is told as `Uncertain`, never as a refusal.
 - Errors are those of `msgd.errors`, by the names that the control socket carries.
-
-On msgctl's fast path, so `_socket`, the C part of `socket`: the rest would import selectors and enum (7 ms).
 """
 
-import _socket
 import os
 import time
 from _collections_abc import Iterator  # `collections.abc` would import all of `collections`
 from binascii import b2a_base64
 
+from msgctl.reaching import connected, where_it_says
 from msgd import errors, model
 from msgd.wire import varlink
 from msgd.wire.varlink import Json
@@ -25,10 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 130.0  # msgd bears a disk that stalls for 120 s
-MAX_PATH_BYTES = 107  # sockaddr_un.sun_path less its NUL
 ERROR_PREFIX = errors.INTERFACE + "."
+LINES_HEAD, LINES_TAIL = b'{"parameters":{"messages":[\n', b"\n],"  # around lines in an answer
 VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # of a UUID: its two high bits are 10
 
 
@@ -44,7 +41,7 @@ class Client:
         self.path = path
         self.timeout_s = timeout_s
         self._splitter = varlink.Splitter(varlink.MAX_REPLY_BYTES)
-        self.sock = _connect(path)
+        self.sock = connected(path)
 
     def call(self, method: str, *, timeout_s: float | None = None, **parameters: "Any") -> Json:
         """The answer to one call. `method` without a dot is one of org.msgd.Control.
@@ -64,6 +61,24 @@ class Client:
             yield reply.parameters
             if not reply.continues:
                 return
+
+    def lines(
+        self, method: str, *, timeout_s: float | None = None, endless: bool = False, **parameters: "Any"
+    ) -> Iterator[tuple[bytes, Json]]:
+        """As `stream` with `format` json: of each answer its lines as they came, and its other members."""
+        self._write(varlink.call(full_name(method), {**parameters, "format": "json"}, more=True))
+        is_last = False
+        while not is_last:
+            frame = self._frame(None if endless else self._deadline(timeout_s))
+            if frame.startswith(LINES_HEAD):
+                end = frame.rindex(LINES_TAIL)
+                lines = frame[len(LINES_HEAD) : end + 1].replace(b"\n,", b"\n")  # no other line ends in JSON
+                frame = b'{"parameters":{' + frame[end + len(LINES_TAIL) :]
+            else:
+                lines = b""
+            reply = _checked(frame)
+            is_last = not reply.continues
+            yield lines, reply.parameters
 
     def send(
         self,
@@ -165,16 +180,17 @@ class Client:
             raise self.lost(exc) from exc
 
     def _answer(self, deadline_s: float | None) -> varlink.Reply:
-        while (reply := self.next_reply()) is None:
+        return _checked(self._frame(deadline_s))
+
+    def _frame(self, deadline_s: float | None) -> bytes:
+        while (frame := self._next_frame()) is None:
             self.sock.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
             try:
                 data = self.sock.recv(varlink.READ_BYTES)
             except OSError as exc:
                 raise self.lost(exc) from exc
             self.feed(data)
-        if reply.error:
-            raise error_of(reply)
-        return reply
+        return frame
 
     def feed(self, data: bytes) -> None:
         """Take what was read from the socket. Raises Lost at its end."""
@@ -185,60 +201,37 @@ class Client:
     def lost(self, exc: OSError | None) -> Lost:
         """The error of a connection that ended, or that gives no answer."""
         what = "did not answer in time" if isinstance(exc, TimeoutError) else "closed the connection"
-        return Lost(f"msgd {what}", _journal(self.path))
+        return Lost(f"msgd {what}", where_it_says(self.path))
 
     def next_reply(self) -> varlink.Reply | None:
         """The next reply that has arrived whole, errors included; None: not enough yet."""
+        frame = self._next_frame()
+        return None if frame is None else _parsed(frame)
+
+    def _next_frame(self) -> bytes | None:
         try:
-            frame = self._splitter.next()
-            return None if frame is None else varlink.parse_reply(frame)
+            return self._splitter.next()
         except varlink.FrameError as exc:
-            raise errors.MsgdError(f"what answers is not msgd: {exc}") from exc
+            raise _no_msgd(exc) from exc
 
 
-connect = Client
+def _checked(frame: bytes) -> varlink.Reply:
+    """The answer in a frame. Raises the error that it carries."""
+    reply = _parsed(frame)
+    if reply.error:
+        raise error_of(reply)
+    return reply
 
 
-def _connect(path: str) -> _socket.socket:
-    raw = os.fsencode(path)
-    if len(raw) > MAX_PATH_BYTES:
-        raise errors.UsageError(
-            f"the path of the control socket has {len(raw)} bytes, but at most {MAX_PATH_BYTES} fit: {path}"
-        )
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    sock.settimeout(CONNECT_TIMEOUT_S)
+def _parsed(frame: bytes) -> varlink.Reply:
     try:
-        sock.connect(raw)
-    except OSError as exc:
-        sock.close()
-        raise _unreachable(path, exc) from exc
-    return sock
+        return varlink.parse_reply(frame)
+    except varlink.FrameError as exc:
+        raise _no_msgd(exc) from exc
 
 
-def _unreachable(path: str, exc: OSError) -> errors.MsgdError:
-    if isinstance(exc, PermissionError):
-        return errors.Unreachable(
-            f"you may not open the control socket {path}", "ask an administrator to add you to the group msgd"
-        )
-    if isinstance(exc, TimeoutError | BlockingIOError):
-        return errors.Unreachable(f"msgd does not take the connection to {path}", _journal(path))
-    what = "there is no such socket" if isinstance(exc, FileNotFoundError) else os.strerror(exc.errno or 0)
-    fix = "`msgctl lab up`" if _is_lab(path) else "`systemctl start msgd` or `msgctl lab up`"
-    return errors.Unreachable(f"msgd is not running: {path}: {what}", f"start it with {fix}")
-
-
-def _journal(path: str) -> str:
-    """Where the msgd of this socket says what happened."""
-    return f"see {_output(path)}" if _is_lab(path) else "see `journalctl -u msgd`"
-
-
-def _is_lab(path: str) -> bool:
-    return os.path.exists(_output(path))
-
-
-def _output(path: str) -> str:
-    """A lab node's output, beside its socket."""
-    return os.path.join(os.path.dirname(path), "msgd.out")
+def _no_msgd(exc: varlink.FrameError) -> errors.MsgdError:
+    return errors.MsgdError(f"what answers is not msgd: {exc}")
 
 
 def error_of(reply: varlink.Reply) -> errors.MsgdError:

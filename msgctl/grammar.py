@@ -183,11 +183,12 @@ def _letter(letter: str, options: tuple[Option, ...], args: Args) -> Option:
     for option in options:
         if option.letter == letter:
             return option
-    hint = (
-        "words that begin with - stand after --"
-        if args.verb
-        else "options of a verb stand after it; see --help"
-    )
+    if args.verb is None:
+        hint = "options of a verb stand after it; see --help"
+    elif args.verb.words:
+        hint = "words that begin with - stand after --"
+    else:
+        hint = f"see `msgctl {args.path} --help`"
     raise UsageError(f"there is no option -{letter} here", hint)
 
 
@@ -210,7 +211,9 @@ def _check_words(verb: Verb, args: Args) -> None:
         raise UsageError(f"{args.path} needs {missing}", f"see `msgctl {args.path} --help`")
     if len(args.words) > len(verb.words) and not (verb.words and verb.words[-1].endswith("...")):
         extra = args.words[len(verb.words)]
-        raise UsageError(f"{args.path} does not take {extra!r}", "a text of several words stands in quotes")
+        is_text = "[TEXT]" in verb.words
+        hint = "a text of several words stands in quotes" if is_text else f"see `msgctl {args.path} --help`"
+        raise UsageError(f"{args.path} does not take {extra!r}", hint)
 
 
 def _listed(names: list[str]) -> str:

@@ -5,8 +5,9 @@ Synopsis and options come from the tables in `verbs`, so they cannot be wrong.
 
 from _collections_abc import Iterable, Sequence
 
+from msgctl.examples import EXAMPLES
 from msgctl.grammar import FLAG, Option, Verb
-from msgctl.manual import CODES, DESCRIPTIONS, ENVIRONMENT, EXAMPLES, EXIT_CODES, OVERVIEW
+from msgctl.manual import CODES, DESCRIPTIONS, ENVIRONMENT, EXIT_CODES, OVERVIEW
 
 WIDTH = 79
 LEFT = 18  # the column of the options' texts

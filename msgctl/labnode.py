@@ -21,8 +21,9 @@ import time
 from collections.abc import Iterable
 
 import msgd
-from msgctl.client import MAX_PATH_BYTES, Client
+from msgctl.client import Client
 from msgctl.processes import Watch, descendants, proc, send_signal
+from msgctl.reaching import MAX_PATH_BYTES
 from msgd.errors import MsgdError, UsageError
 from msgd.model import DEFAULT_PORT
 from msgd.wire.varlink import Json

@@ -1,4 +1,4 @@
-"""The texts of `--help`: what each verb does, examples, and the exit codes it can end with."""
+"""The texts of `--help`: what each verb does, with the exit codes it can end with."""
 
 EXIT_CODES = {
     0: "what was asked for is done (a plain send: at least queued)",
@@ -26,6 +26,8 @@ expired and cancelled."""
 ENVIRONMENT = (
     ("MSGD_SOCKET", "the control socket, where neither --socket nor --node is given"),
     ("MSGD_LAB_DIR", "the lab's directory ($XDG_STATE_HOME/msgd-lab, ~/.local/state/msgd-lab)"),
+    ("MSGCTL_PAGER", "the pager of `log` on a terminal, before $PAGER; empty or cat: none"),
+    ("TZ", "the zone of times"),
     ("NO_COLOR", "set to anything: no colours"),
 )
 
@@ -51,21 +53,34 @@ it none is waited for. An empty line is an empty message.
 
 TIME is a number of seconds, or a form like 30s, 5min, 2h, 7d.""",
     "log": """\
-Print messages of this node's log, oldest first. The options are those of journalctl.
+Print messages of this node's log, oldest first. The options are those of journalctl, and may
+be combined freely. The order is the log's own, whatever the clock did; a message's state is
+the one it has now.
 
-TIME is yesterday, today, now, a distance as -2h or "2h ago", a local date and time as
-2026-11-21, "2026-11-21 12:00" or 12:00, an ISO 8601 time with its zone, or @ and Unix
-seconds.
+TIME is a point in time in every form of systemd.time(7): today, yesterday, tomorrow, now; a
+distance as -2h, "2h ago", +3h30min; 12:00, 2026-11-21, "Sat 2026-11-21 12:00:30", in the local
+zone or with one behind it (UTC, Europe/Paris); or @ and Unix seconds. ISO 8601 times with Z
+or an offset are read as well.
 
-Formats: short, short-iso, verbose, json (one object a line), json-pretty, cat (bodies).
+Formats: short, short-iso, verbose, json (one object a line), json-pretty, cat (bodies), export
+(the journal export format, which systemd-journal-remote reads).
 JSON holds id peer direction seq kind state reason from to user sent_at sent_at_ns
 stored_at stored_at_ns receipt_at receipt_at_ns text|data headers: sent_at is the sender's
 clock, stored_at this node's, receipt_at the receiver's; text is there where the body is
-UTF-8, else data in base64. On a terminal, control characters in messages are shown as
-escapes.
+UTF-8, else data in base64. --fields chooses among these and cursor; data is then base64 of
+any body. Times are in the local zone, or in UTC with --utc; *_at in JSON is always UTC. On a
+terminal, control characters in messages are shown as escapes.
 
-Whoever reads the output may stop at any time (`msgctl log | head`): that ends the command
-quietly, with 0.""",
+With -f a message is shown again when its state changes, as [queued -> stored]; in JSON with
+the state before as `was`. Not so with --cursor-file, cat and export: there each message comes
+once. Where this node's clock was set, short and verbose have a line that says so (-q: none).
+
+A script that must see each message once keeps its place in a file: --cursor-file FILE begins
+behind the last message of the run before. With -n N it takes the first N from there (the first
+run, without a file yet, the newest N).
+
+On a terminal the output goes through a pager: $MSGCTL_PAGER, $PAGER or less. Whoever reads
+the output may stop at any time (`msgctl log | head`): that ends the command quietly, with 0.""",
     "show": """\
 Print the message with this id; the beginning of an id is enough where it is unique. With
 -o cat the body is written byte for byte, so it can be redirected into a file.""",
@@ -156,8 +171,42 @@ Get back from a peer what this node sent to it and received from it, after a sta
 an old one restored. It is checked against the heads and written as a new epoch. A node whose
 key is lost, too, pairs again first. A message that still waited in a restored state goes out once
 more, though it was sent since, with the same id both times.""",
+    "export": """\
+Write a parcel for a peer to standard output: everything for it that it has not confirmed, and how
+far this node has what came from there. Carry the file to the peer, by stick or mail, and read it
+there with `msgctl import`. So two nodes talk that no network joins; and where a link is just away
+for long, whichever brings a message first: it is taken once.
+
+What waited is released, as if it was sent: it cannot be cancelled any more, and `queue` shows it as
+exported until the peer's receipt is back, by a parcel from there or by a link.
+
+The file is signed with this node's key, so nobody can change it. It is not encrypted: whoever has
+it can read the messages in it.""",
+    "import": """\
+Read a parcel that a peer made for this node with `msgctl export`; FILE - is standard input. It is
+checked to its end before any of it is taken: whose it is, its signature, that it follows what is
+here. What is here already is passed over, so the same file may be read again, and older ones after
+newer ones. It also confirms what the peer has received from here.
+
+Carry a parcel back, too: it brings your receipts.""",
+    "vacuum": """\
+Remove old history from this node: with --time what was stored here longer ago than that, with
+--size the oldest while the log is larger. What the peers keep is not touched. The same by itself:
+keep_time and keep_size under [history] in the configuration.
+
+The log goes in segments of 64 MiB, whole ones, never the newest; with --time a newest one that began
+before that is ended first. A segment stays as long as a message in it is not final, or as long as it
+tells what became of messages that stay. A message that is gone is forgotten with its id: the same
+--id is sent again. --time 0 takes all that may go.
+
+TIME is a number of seconds, or a form like 12h, 90d, 2years. SIZE is a number of bytes, or a form
+like 500M, 10G.""",
     "peer rename": """\
 Give a peer another name on this node. Its history follows the new name.""",
+    "disk-usage": """\
+Say how much the log, its index and what was set aside take on the disk, how much room is left,
+and when the oldest message that is kept was stored. Sizes are as `vacuum --size` reads them.
+`index` and `search` are derived from the log: msgd makes them anew when they are deleted.""",
     "status": """\
 Print this node's name, identity, version and state, then its peers. With -o json the first
 object is this node, one for each peer follows.""",
@@ -182,53 +231,6 @@ Stop all nodes of the lab and remove their directories; other files stay. A node
 not end within 10 seconds is killed.""",
 }
 
-EXAMPLES = {
-    "": (
-        ("msgctl send node3 hello", "send, and see it arrive"),
-        ("msgctl log -f", "watch messages come and go"),
-        ("msgctl why 019a2b", "ask what became of a message"),
-        ("msgctl lab up 2", "try all this on one machine"),
-    ),
-    "send": (
-        ("msgctl send node3 'disk is full'", "a text"),
-        ("df -h | msgctl send node3", "standard input"),
-        ("msgctl send node3 --wait=stored -f report.txt", "succeed only when it is there"),
-        ("msgctl send node3 --id backup-2026-11-21 done", "may be repeated, is sent once"),
-        ("tail -f /var/log/syslog | msgctl send -lq node3", "every line a message"),
-        ("msgctl send node3 -- --help", "a text that begins with -"),
-    ),
-    "log": (
-        ("msgctl log -n", "the last 10"),
-        ("msgctl log -S yesterday --peer node3", "since yesterday, with node3"),
-        ("msgctl log -f -o json --cursor-file seen", "for a script that goes on where it was"),
-        ("msgctl log --state queued", "what is not there yet"),
-    ),
-    "show": (("msgctl show 019a2b -o cat > body", "the body alone"),),
-    "why": (("msgctl why 019a2b", "where is it?"),),
-    "queue": (("msgctl queue node3", "what waits for node3"),),
-    "pair": (
-        ("msgctl pair", "who asks?"),
-        ("msgctl pair invite", "let one node join"),
-    ),
-    "pair accept": (("msgctl pair accept node3", "say yes to node3"),),
-    "pair invite": (
-        ("msgctl pair invite | ssh node3 msgctl pair join -", "over a way that is trusted already"),
-        ("msgctl pair invite --ttl 1h --address gate.example:6743", "behind a router"),
-    ),
-    "peer rekey": (("msgctl peer rekey node3", "node3 was installed anew"),),
-    "verify": (("msgctl verify node3", "does node3 hold the same?"),),
-    "recover": (("msgctl recover --from node3", "get back what node3 has"),),
-    "cancel": (("msgctl cancel 019a2b", "take it back"),),
-    "peer add": (("msgctl peer add node3 192.168.1.5 --key IDENTITY", "pair with node3"),),
-    "status": (("msgctl status -o json | head -n 1", "this node, for a script"),),
-    "lab up": (
-        ("msgctl lab up 3", "start node1, node2, node3"),
-        ("msgctl --node node1 send node2 hello", "let node1 send to node2"),
-        ("msgctl --node node2 log", "look at node2's log"),
-    ),
-    "lab down": (("msgctl lab down --keep", "stop, but keep keys and logs"),),
-}
-
 CODES = {
     "": tuple(EXIT_CODES),
     "send": (0, 1, 2, 3, 4, 5, 6, 7, 8, 130),
@@ -243,9 +245,13 @@ CODES = {
     "pair": (0, 1, 2, 3, 4, 7, 8),
     "pair join": (0, 1, 2, 3, 4, 5, 8),
     "identity": (0, 1, 2, 3, 8),
+    "disk-usage": (0, 1, 2, 3, 8),
     "status": (0, 1, 2, 3),
     "reload": (0, 1, 2, 3),
     "verify": (0, 1, 2, 3, 4, 7, 8, 9),
     "recover": (0, 1, 2, 3, 4, 7, 8, 9),
+    "export": (0, 1, 2, 3, 4, 7, 8),
+    "import": (0, 1, 2, 3, 4, 8, 9),
+    "vacuum": (0, 1, 2, 3, 8),
     "lab": (0, 1, 2),
 }

@@ -32,6 +32,7 @@ class Screen:
         self.terminal = os.isatty(1)
         self.colours = self.terminal and not env.get("NO_COLOR") and env.get("TERM", "dumb") != "dumb"
         self.utc = utc
+        self.columns: int | None = None  # cut lines of messages to so many; None: not at all
 
     def write(self, text: str) -> None:
         """Write to standard output. Raises BrokenOutput, or MsgdError when it takes nothing more."""

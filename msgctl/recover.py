@@ -21,6 +21,7 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
 def _line(result: Json) -> str:
     name = field(result["peer"])
     more = f"; {result['waiting']} more come by the link" if result["waiting"] else ""
+    more += f"; {result['gone']} are lost, for {name} does not keep them any more" if result["gone"] else ""
     if not result["sent"] and not result["received"]:
         return f"nothing is missing here that {name} holds{more}"
     got = f"{counted(result['sent'], 'message')} sent to it, {result['received']} received from it"

@@ -6,6 +6,7 @@ rich is imported here and late: it takes longer to import than any call takes (6
 import time
 from _collections_abc import Sequence
 
+from msgctl.columns import padded, width
 from msgctl.output import Screen, field, span
 from msgctl.questions import paragraph
 from msgd.wire.varlink import Json
@@ -17,7 +18,9 @@ STATE_COLOURS = {
     "blocked": "red",
     "stopped": "red",
 }  # others: yellow
-NUMERIC = ("QUEUED", "HELD", "UNRECEIPTED", "SENT", "RECEIVED", "OFFSET", "ROUND TRIP", "SIZE", "PID")
+NUMERIC = (
+    "QUEUED", "HELD", "UNRECEIPTED", "SENT", "RECEIVED", "OFFSET", "ROUND TRIP", "SIZE", "FILES", "PID",
+)  # fmt: skip
 
 
 def show(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -31,11 +34,11 @@ def show(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
         _rich(screen, heads, rows)
         return
     lines = [heads, *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(heads))]
+    widths = [max(width(line[place]) for line in lines) for place in range(len(heads))]
     for line in lines:
         cells = [
-            cell.rjust(width) if head in NUMERIC else cell.ljust(width)
-            for head, cell, width in zip(heads, line, widths, strict=True)
+            padded(cell, columns, right=head in NUMERIC)
+            for head, cell, columns in zip(heads, line, widths, strict=True)
         ]
         screen.write("  ".join(cells).rstrip() + "\n")
 
@@ -54,7 +57,7 @@ def _rich(screen: Screen, heads: Sequence[str], rows: Sequence[Sequence[str]]) -
         table.add_column(Text(head), justify="right" if head in NUMERIC else "left", no_wrap=True)
     for row in rows:
         table.add_row(*[Text(cell, style=_style(head, cell)) for head, cell in zip(heads, row, strict=True)])
-    widest = sum(max(len(line[at]) for line in (heads, *rows)) + 2 for at in range(len(heads)))
+    widest = sum(max(width(line[at]) for line in (heads, *rows)) + 2 for at in range(len(heads)))
     console = Console(force_terminal=True, highlight=False)
     console.width = max(console.width, widest)  # a terminal that is too narrow wraps the lines, not the cells
     with console.capture() as captured:
@@ -76,12 +79,19 @@ def status(screen: Screen, node: Json, known: list[Json]) -> None:
         ("state in", node["state_dir"]),
         ("peers", f"{node['peers_connected']} of {node['peers_known']} connected"),
         ("messages", f"{node['queued']} queued, {node['held']} held"),
+        ("index", _index(node.get("index"))),
     ):
         screen.write(f"  {name + ':':<12}{field(value)}\n")
     notes(screen, node.get("notes") or [])
     if known:
         screen.write("\n")
         peers(screen, known)
+
+
+def _index(index: Json | None) -> str:
+    if index is None or index["state"] == "ready":
+        return "ready"
+    return f"{index['state']}, {index['done'] * 100:.0f} % done; queries read the rest from the log"
 
 
 def peers(screen: Screen, known: list[Json]) -> None:

@@ -5,13 +5,14 @@
 
 from msgctl.grammar import FLAG, Option, Verb
 
-HISTORY_FORMATS = ("short", "short-iso", "verbose", "json", "json-pretty", "cat")
+HISTORY_FORMATS = ("short", "short-iso", "verbose", "json", "json-pretty", "cat", "export")
 LINE_FORMATS = ("short", "json")
 
 EVERYWHERE = (
     Option("", "socket", "PATH", "talk to the msgd behind this control socket"),
     Option("", "node", "NAME", "talk to this node of the lab, such as node1"),
     Option("o", "output", "FORMAT", "how to print: {formats}"),
+    Option("", "no-pager", FLAG, "no pager, where one would be used (log)"),
     Option("h", "help", FLAG, "print this and end"),
     Option("", "version", FLAG, "print the version and end"),
 )
@@ -35,16 +36,36 @@ SEND = (
 )
 LOG = (
     Option("S", "since", "TIME", "only what was stored here at TIME or later"),
-    Option("U", "until", "TIME", "only what was stored here before TIME"),
+    Option("U", "until", "TIME", "only what was stored here at TIME or earlier"),
     Option("f", "follow", FLAG, "go on with what comes; begins with the last 10 where nothing else is said"),
-    Option("n", "lines", "N", "only the newest N, or all; -n alone: 10", bare="10", loose=True),
+    Option("", "no-tail", FLAG, "with -f, begin with all that is stored"),
+    Option(
+        "n",
+        "lines",
+        "N",
+        "only the newest N (behind a cursor: the first N), or all; -n alone: 10",
+        bare="10",
+        loose=True,
+    ),
     Option("r", "reverse", FLAG, "newest first"),
     Option(
         "g", "grep", "PATTERN", "only texts with this regular expression; small letters find capitals, too"
     ),
+    Option(
+        "",
+        "search",
+        "WORDS",
+        'only texts with all these words, by an index; "in quotes" in a row, a* a beginning',
+    ),
+    Option("", "case-sensitive", "yes|no", "whether -g minds capitals, whatever the pattern", bare="yes"),
+    Option("c", "cursor", "CURSOR", "only the message at this place in the log, and what lies behind it"),
     Option("", "after-cursor", "CURSOR", "only what lies behind this place in the log"),
     Option("", "cursor-file", "FILE", "go on after the place kept in FILE, and keep the new one there"),
     Option("", "show-cursor", FLAG, "print the place of the last message at the end"),
+    Option("", "fields", "NAMES", "only these fields, as id,state,text; not with short and short-iso"),
+    Option("", "no-full", FLAG, "cut each message to one line that fits the terminal"),
+    Option("e", "pager-end", FLAG, "begin at the end in the pager; without -n: the newest 1000"),
+    Option("q", "quiet", FLAG, "no lines but messages: no clock steps, no `-- No entries --`"),
     Option("", "utc", FLAG, "times in UTC"),
     Option("", "peer", "PEER", "only messages to and from this peer"),
     Option("", "direction", "in|out", "only one direction"),
@@ -67,6 +88,14 @@ INVITE = (
 )
 JOIN = (Option("", "name", "NAME", "what to call it here; else what it calls itself"), *WAIT)
 FROM = (Option("", "from", "PEER", "the peer that has the other half"),)
+FROM_SEQ = (
+    Option("", "from", "N", "with all from message N on, where the peer has lost what it had confirmed"),
+)
+VACUUM = (
+    Option("", "time", "TIME", "remove what was stored here longer ago than this, as 90d"),
+    Option("", "size", "SIZE", "remove the oldest while the log is larger than this, as 10G"),
+    Option("", "dry-run", FLAG, "remove nothing; only say what would go, and what stays"),
+)
 KEEP = (Option("", "keep", FLAG, "keep the nodes' directories, with keys and logs, for the next `lab up`"),)
 
 VERBS = (
@@ -129,6 +158,16 @@ VERBS = (
     ),
     Verb("verify", "compare the log with a peer's, or check it", words=("[PEER]",), formats=LINE_FORMATS),
     Verb("recover", "get this node's half of a history back", options=FROM, formats=LINE_FORMATS),
+    Verb(
+        "export",
+        "write what waits for a peer into a file, to carry it there",
+        words=("PEER",),
+        options=FROM_SEQ,
+        formats=LINE_FORMATS,
+    ),
+    Verb("import", "read such a file of a peer", words=("FILE",), formats=LINE_FORMATS),
+    Verb("disk-usage", "what this node keeps on the disk", formats=LINE_FORMATS),
+    Verb("vacuum", "remove the oldest of the history", options=VACUUM, formats=LINE_FORMATS),
     Verb("status", "this node and its peers", options=UTC, formats=LINE_FORMATS),
     Verb("reload", "read the configuration again", formats=LINE_FORMATS),
     Verb(

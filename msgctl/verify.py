@@ -4,6 +4,7 @@ from msgctl.client import Client
 from msgctl.grammar import Args
 from msgctl.output import Screen, counted, field, span
 from msgctl.send import plain
+from msgctl.usage import size
 from msgctl.working import work
 from msgd.wire.varlink import Json
 
@@ -20,9 +21,9 @@ def _line(result: Json) -> str:
     took = span(result["seconds"])
     if result.get("peer") is None:
         what = f"{counted(result['records'], 'record')} with {counted(result['messages'], 'message')}"
-        size = f"{result['bytes'] / 1e6:.1f} MB in {counted(result['segments'], 'segment')}"
+        where = f"{size(result['bytes'])} in {counted(result['segments'], 'segment')}"
         sound = "sound" if result["state"] == "sound" else "damaged"
-        return f"the log is {sound}: {what}, {size}, read in {took}"
+        return f"the log is {sound}: {what}, {where}, read in {took}"
     both = f"{counted(result['sent'], 'message')} sent and {result['received']} received"
     name = field(result["peer"])
     if result["state"] == "same":

@@ -31,6 +31,7 @@ from msgd.trust.proof import identity_of
 from msgd.trust.rotation import Followed, Rotation, follow, successors_of
 from msgd.wire.frame import Frame
 from msgd.wire.ledger import Cut, Denied, DialFailed, Granted, MayDial, Opened, TakeHello, Taken
+from msgd.wire.parcel import OpenParcel
 from msgd.wire.trust import Admitted
 
 SERVICES = 8  # that read the log for peers at once
@@ -122,7 +123,12 @@ class Admitting:
         """Our dial was welcomed."""
         peer = self.books.delivery.peers.get(frame.peer)
         arbiter = self.links.arbiters.known(channel.identity)
-        if peer is None or arbiter is None or not arbiter.opened(channel.fd, frame.instance, self._now_s()):
+        if (
+            peer is None
+            or arbiter is None
+            or channel.is_stale
+            or not arbiter.opened(channel.fd, frame.instance, self._now_s())
+        ):
             channel.say(Denied(frame.token, "duplicate"))
             return
         self._stand(channel, frame.token, peer)
@@ -159,7 +165,7 @@ class Admitting:
             self._tell_retired(former, frame)
             return Denied(frame.token, "retired")
         if peer is None and frame.chain:
-            peer = self._follow_hello(frame)
+            peer = self.follow_key(frame)
         if peer is not None and peer.blocked:
             return Denied(frame.token, "blocked")
         return WANTS[frame.want](self, channel, frame, peer)
@@ -207,8 +213,8 @@ class Admitting:
 
     # --- keys that were replaced ------------------------------------------------------------------------
 
-    def _follow_hello(self, frame: TakeHello) -> Peer | None:
-        """The peer whose key signed that of this hello; the change is recorded."""
+    def follow_key(self, frame: TakeHello | OpenParcel) -> Peer | None:
+        """The peer whose key signed that of this hello or parcel; the change is recorded."""
         known = self.books.delivery.by_identity
         keys = [identity_of(entry[0]) for entry in frame.chain]
         pinned = {key for key in keys if key in known and not known[key].removed}

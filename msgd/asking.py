@@ -27,7 +27,7 @@ class Ledger:
         poll.register(self.pipe.sock, select.POLLIN)
         while True:
             poll.poll()
-            answer = None
+            answer: Frame | None = None
             for heard, payload in self.hear():
                 if getattr(heard, "token", None) == frame.token:
                     answer = heard
@@ -36,7 +36,7 @@ class Ledger:
                 else:
                     self.unheard.append((heard, payload))
             if answer is not None:
-                return answer  # type: ignore[no-any-return]  # a pipe hands out only frames
+                return answer
 
     def hear(self) -> list[tuple[Any, memoryview]]:
         """What it has said. Raises LinkEnded when it is gone."""

@@ -41,6 +41,9 @@ SENTENCES = {
     "unblocked": "{who} unblocked {name}",
     "removed": "{who} removed the peer {name}",
     "recovered": "{who} recovered messages from {name}{because}",
+    "vacuumed": "{who} vacuumed the history{because}; {messages} in {segments} went",
+    "exported": "{who} made a parcel for {name}{because}",
+    "imported": "{who} read a parcel of {name}{because}",
 }
 BY = {
     "key": " by its identity",
@@ -52,6 +55,11 @@ BY = {
 _peer_change = msgspec.msgpack.Decoder(PeerChange).decode
 _epoch_change = msgspec.msgpack.Decoder(EpochChange).decode
 _clock_step = msgspec.msgpack.Decoder(ClockStep).decode
+
+
+def clock_step_ns(record: Record) -> int:
+    """By how much the clock was set. Raises msgspec.MsgspecError where it is not readable."""
+    return _clock_step(record.payload).step_ns
 
 
 class Audit:
@@ -73,7 +81,7 @@ class Audit:
         elif record.kind == Kind.EPOCH:
             text, headers = self._of_epoch(record, _epoch_change(record.payload)), {"record": "epoch"}
         else:
-            step_s = _clock_step(record.payload).step_ns / 1e9
+            step_s = clock_step_ns(record) / 1e9
             text = f"the clock of {self._own_name} was set {'forward' if step_s > 0 else 'back'}"
             text += f" by {abs(step_s):.3f} s"
         return Message(self.id_of(record.offset), CONTROL, record.wall_ns, user, headers, text.encode())
@@ -97,6 +105,8 @@ class Audit:
             into=self._peer_name(change.into) if change.into else "",
             by=BY.get(change.how, ""),
             because=f": {change.reason}" if change.reason else "",
+            messages=_counted(change.messages, "message"),
+            segments=_counted(change.segments, "segment"),
         )
         return f"{text} ({change.words})" if change.words else text
 
@@ -111,3 +121,7 @@ class Audit:
             f"messages from {way} go on at number {record.first_seq}: the sender's log ended at"
             f" {change.sender_last}, the receiver's at {change.receiver_last}"
         )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -27,6 +27,7 @@ class Channel:
         self.broken = False  # too far behind
         self.is_deaf = False  # its end is closed; what it said before is still to be read, then comes EOF
         self.wants_out = False  # the loop watches for room
+        self.is_stale = False  # a link's positions are not those any more: what it says is not heard
         self.refused_seq = 0  # of the batch that found no room: those behind it come again behind it
 
     def say(self, frame: Frame, payload: bytes | memoryview = b"") -> None:

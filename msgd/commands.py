@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from msgd import __version__, advising, introducing, model, reading, showing, trusting
+from msgd import __version__, advising, introducing, lag, model, reading, showing, trusting
 from msgd.errors import INTERFACE, UsageError
 from msgd.reading import IdCall, LogCall, QueueCall
 from msgd.sending import SendCall
 from msgd.trusting import Nothing, PeerCall
-from msgd.wire.ledger import Cancel, Nudge, Reload
+from msgd.wire.ledger import Cancel, Nudge, Reload, State
 from msgd.wire.varlink import SERVICE
 
 if TYPE_CHECKING:
@@ -50,6 +50,27 @@ class RecoverCall(msgspec.Struct):
     """From whom."""
 
     peer: str
+
+
+class VacuumCall(msgspec.Struct):
+    """What is not to be kept: what is older, or the oldest of what is more."""
+
+    time_ms: int | None = None
+    size_bytes: int | None = None
+    dry_run: bool | None = None
+
+
+class ExportCall(msgspec.Struct):
+    """For whom, and from which seq on."""
+
+    peer: str
+    first_seq: int | None = None
+
+
+class ImportPartCall(msgspec.Struct):
+    """The next bytes of a parcel, base64 in JSON."""
+
+    data: bytes
 
 
 class InterfaceCall(msgspec.Struct):
@@ -116,8 +137,19 @@ def _status(control: Control, call: Nothing, more: bool) -> None:
         "queued": sum(p.queued for p in peers),
         "held": sum(p.held for p in peers),
         "notes": [advising.clone("this node")] if state.is_cloned else [],
+        "index": _index(state, place.page.committed),
     }
     control.reply({"node": node, "peers": trusting.shown_peers(control)})
+
+
+def _index(state: State, committed: int) -> dict[str, Any]:
+    behind = max(0, committed - state.indexed)
+    return {
+        "state": lag.state(behind, state.index_is_new),
+        "position": state.indexed,
+        "behind_bytes": behind,
+        "done": round(state.index_done, 4),
+    }
 
 
 def _reload(control: Control, call: Nothing, more: bool) -> None:
@@ -186,6 +218,36 @@ def _recover(control: Control, call: RecoverCall, more: bool) -> None:
     inspecting.recover(control, call.peer, more)
 
 
+def _export(control: Control, call: ExportCall, more: bool) -> None:
+    from msgd import exporting
+
+    exporting.export(control, call.peer, call.first_seq, more)
+
+
+def _import_part(control: Control, call: ImportPartCall, more: bool) -> None:
+    from msgd import importing
+
+    importing.add_part(control, call.data)
+
+
+def _import(control: Control, call: Nothing, more: bool) -> None:
+    from msgd import importing
+
+    importing.take(control, more)
+
+
+def _disk_usage(control: Control, call: Nothing, more: bool) -> None:
+    from msgd import usage
+
+    usage.disk_usage(control, call, more)
+
+
+def _vacuum(control: Control, call: VacuumCall, more: bool) -> None:
+    from msgd import clearing
+
+    clearing.run(control, call, more)
+
+
 COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.Send": Command(SendCall, _send, "send", is_send=True),
     f"{INTERFACE}.SendMany": Command(SendCall, _send_many, "send", is_send=True),
@@ -212,6 +274,11 @@ COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.IdentityRotate": Command(Nothing, trusting.rotate, "admin"),
     f"{INTERFACE}.Verify": Command(VerifyCall, _verify, "history"),
     f"{INTERFACE}.Recover": Command(RecoverCall, _recover, "admin"),
+    f"{INTERFACE}.Export": Command(ExportCall, _export, "admin"),
+    f"{INTERFACE}.ImportPart": Command(ImportPartCall, _import_part, "admin"),
+    f"{INTERFACE}.Import": Command(Nothing, _import, "admin"),
+    f"{INTERFACE}.DiskUsage": Command(Nothing, _disk_usage, "any"),
+    f"{INTERFACE}.Vacuum": Command(VacuumCall, _vacuum, "admin"),
     f"{INTERFACE}.Status": Command(Nothing, _status, "any"),
     f"{INTERFACE}.Reload": Command(Nothing, _reload, "admin"),
 }

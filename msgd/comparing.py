@@ -12,7 +12,9 @@ stay within what was asked, else it is not taken; so an answer comes to an end, 
 but one window's batches.
 
 What is missing on one side is no difference where the reason is known: it is not receipted yet; its number
-was given up when a new epoch began; or one side has lost it, as an epoch or its shorter log tells.
+was given up when a new epoch began; one side has lost it, as an epoch or its shorter log tells; or does not
+keep it any more. That may begin while both are compared, so for what is missing without a reason both say
+once more what they hold.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +49,8 @@ from msgd.peer.service import (
 )
 from msgd.spans import Span
 from msgd.talking import Talk, TalkEnded
-from msgd.tracks import Pair, Track, digests
+from msgd.track import Track
+from msgd.tracks import Pair, digests
 
 SUSPECTS = 256  # windows that are looked into before the rest is compared
 BROKEN_PLACES = 1000  # of the peer's log that are told
@@ -67,7 +70,7 @@ class Difference(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Seqs that one side does not hold, for a known reason: `lost` or `pending`."""
+    """Seqs that one side does not hold, for a known reason: `lost`, `gone` or `pending`."""
 
     direction: int
     missing: str  # HERE or THERE
@@ -148,10 +151,7 @@ class Comparing:
         return [Known(*key, found) for key, found in self.known.items()]
 
     def _compare(self, direction: int) -> None:
-        self.pair.advance()
-        ours = self.pair.tracks[direction].outline()
-        theirs = self.questions.outline(direction)
-        sides = _Sides(direction, ours, theirs)
+        sides = self._sides(direction)
         first = 0
         while True:
             suspects = self._suspects(sides, first)
@@ -161,6 +161,11 @@ class Comparing:
             if len(suspects) < SUSPECTS:
                 return
             first = (suspects[-1] + 1) * WINDOW
+
+    def _sides(self, direction: int) -> "_Sides":
+        self.pair.advance()
+        ours = self.pair.tracks[direction].outline()
+        return _Sides(direction, ours, self.questions.outline(direction))
 
     # --- windows ----------------------------------------------------------------------------------------
 
@@ -202,7 +207,7 @@ class Comparing:
 
     def _look_into(self, sides: "_Sides", window: int) -> bool:
         """Whether a difference was found among the batches of a window."""
-        direction, first = sides.direction, window * WINDOW
+        direction, first, known = sides.direction, window * WINDOW, [sides]
         if direction == OUT:
             theirs = self._their_batches(direction, first)
             self.pair.advance()
@@ -221,7 +226,8 @@ class Comparing:
                 entry, missing = (our, THERE) if our else (their, HERE)
                 assert entry is not None
                 is_broken = bool(self.questions.broken if missing == THERE else self.pair.damage)
-                if is_broken or self._explained(sides, seq, seq + entry.count - 1, missing):
+                last = seq + entry.count - 1
+                if is_broken or self._explained_now(known, seq, last, missing):
                     continue
                 self._differs(direction, our, their)
                 return True
@@ -248,6 +254,16 @@ class Comparing:
                 spans.add(known, first, last)
         return bool(why)
 
+    def _explained_now(self, known: "list[_Sides]", first: int, last: int, missing: str) -> bool:
+        """The same by what both said before these batches were read, or else by what they say now.
+
+        The first stays in `known`, for only it tells what was pending then; behind it stands the latest.
+        """
+        if any(self._explained(sides, first, last, missing) for sides in known):
+            return True
+        known[1:] = [self._sides(known[0].direction)]
+        return self._explained(known[1], first, last, missing)
+
     # --- messages ---------------------------------------------------------------------------------------
 
     def _differs(self, direction: int, our: Entry | None, their: Entry | None) -> None:
@@ -273,7 +289,7 @@ class Comparing:
                 for header in self.pair.headers(direction, first, first)
                 for entry in digests(self.pair, header)
             ]
-        except (Damaged, msgspec.MsgspecError):
+        except (Damaged, LookupError, msgspec.MsgspecError):
             return []
 
     def _their_messages(self, direction: int, first: int, most: int) -> list[tuple[bytes, bytes]]:
@@ -289,6 +305,7 @@ class _Sides:
 
     def __init__(self, direction: int, ours: Outline, theirs: Outline) -> None:
         self.direction = direction
+        self._gone = {HERE: ours.gone, THERE: theirs.gone}
         self._sender, self._receiver = (ours, theirs) if direction == OUT else (theirs, ours)
         track = Track(direction)
         for epoch in (*ours.epochs, *theirs.epochs):
@@ -296,7 +313,9 @@ class _Sides:
         self._lost = track.lost()
 
     def why_missing(self, first: int, last: int, missing: str) -> str:
-        """`void`, `pending` or `lost`; empty where it should be there."""
+        """`gone`, `void`, `pending` or `lost`; empty where it should be there."""
+        if spans.holds(self._gone[missing], first, last):
+            return "gone"
         if (missing == HERE) == (self.direction == OUT):  # the sender lacks them
             gone = first > self._sender.last or spans.holds(self._lost.of_sender, first, last)
             return "lost" if gone else ""

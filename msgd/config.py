@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from msgd.amounts import Duration, Size
 from msgd.errors import ConfigError
 from msgd.model import DEFAULT_PORT, MAX_NAME, NAME_LETTERS, is_name
 from msgd.settings import Settings
@@ -152,6 +153,21 @@ class Pairing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hold_s: Annotated[float, seconds(1, 366 * 86400)] = 86400.0
 
 
+class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[history]: how long messages are kept, and how. What is not final is kept in any case."""
+
+    # Segments of the log of which every record is older than this go by themselves. Default: none do.
+    keep_time: Annotated[
+        Duration | None, Meta(description='how long to keep messages, as "90d", "12h" or "2 years"')
+    ] = None
+    # The oldest segments go by themselves while the log is larger than this. Default: none do.
+    keep_size: Annotated[
+        Size | None, Meta(description='how large the log may become, as "10G" or "500M"')
+    ] = None
+    # Keep an index of words for `msgctl log --search`. Costs disk and time in the background.
+    search: Annotated[bool, Meta(description="true or false")] = False
+
+
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[peer.NAME]: settings of a peer that is paired, or will be."""
 
@@ -189,6 +205,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: Limits = Limits()
     access: Access = Access()
     pairing: Pairing = Pairing()
+    history: History = History()
     peer: dict[NodeName, PeerSettings] = {}
 
 
@@ -211,7 +228,7 @@ def load(path: str | None, env: Mapping[str, str], uid: int) -> Config:
 def _parse(kind: Any, text: Any) -> Any:
     if not isinstance(text, str):
         raise TypeError("not a text")
-    return kind.parse(text)  # Address, ListenAddress
+    return kind.parse(text)  # Address, ListenAddress, Duration, Size
 
 
 def reloadable_difference(old: Config, new: Config) -> list[str]:

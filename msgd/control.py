@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -28,6 +28,7 @@ from msgd.wire.trust import TrustChanged
 __all__ = ["Control", "Place", "credentials", "refuse_crowd", "run"]
 
 READ_BYTES = 1 << 18
+READS = ("history", "any")  # verbs of `[access]` whose calls change nothing
 
 
 class Call(msgspec.Struct):
@@ -81,6 +82,7 @@ class Control(Knowing):
         super().__init__(channel, place, who)
         self.sock = sock
         self.is_oneway = False  # the present call wants no reply
+        self.parcel: IO[bytes] | None = None  # what was handed over of one to import
         self.submitting = Submitting(self)
         self.trust_changes = 0  # heard so far
         self._calls = varlink.Splitter()
@@ -144,6 +146,10 @@ class Control(Knowing):
             command.run(self, command.parse(_object(call.parameters)), bool(call.more) and not call.oneway)
         except UNREADABLE as error:
             self.fail(errors.UsageError(f"{call.method}: {error}", "See `GetInterfaceDescription`."))
+        except errors.Uncertain as error:
+            if command is not None and command.verb in READS:
+                raise ClientGone from error  # it asked to keep nothing: as when it waits for the log process
+            self.fail(error)
         except MsgdError as error:
             self.fail(error)
         except (Damaged, sqlite3.Error) as error:
@@ -161,6 +167,10 @@ class Control(Knowing):
             self._answer(_encode({"parameters": parameters, "continues": True}) + b"\0")
         else:
             self._answer(_encode({"parameters": parameters}) + b"\0")
+
+    def reply_encoded(self, parameters: bytes) -> None:
+        """One of several answers to the present call, encoded already."""
+        self._answer(b'{"parameters":%b,"continues":true}\0' % parameters)
 
     def _answer(self, data: bytes) -> None:
         if not self.is_oneway:

@@ -55,6 +55,7 @@ class Delivery(Pins):
 
     def sent(self, peer: Peer, batch: Batch) -> None:
         """An `out` record: messages that got their seqs at once."""
+        batch.start = batch.offset
         self._release(peer.out, batch)
 
     def held(self, peer: Peer, offset: int, end: int, count: int, size: int, expires_ns: int) -> None:
@@ -81,7 +82,9 @@ class Delivery(Pins):
     def released(self, peer: Peer, batch: Batch, pieces: Iterable[tuple[int, int]]) -> None:
         """A `released` record: what waited first got its seqs, by (record offset, messages), in order."""
         out = peer.out
+        batch.start = batch.offset
         for offset, count in pieces:
+            batch.start = min(batch.start, offset)
             out.ended.pop(offset, None)
             first = out.waiting[0]
             first.after = max(first.after, offset)
@@ -129,9 +132,12 @@ class Delivery(Pins):
         self, peer: Peer, direction: int, change: EpochChange, base: int, head: bytes, wall_ns: int = 0
     ) -> None:
         """An `epoch` record. What was released and not taken waits again: its old seqs are void."""
-        differs = (change.sender_last, change.sender_head) != (change.receiver_last, change.receiver_head)
+        last, head_there = change.receiver_last, change.receiver_head
+        if direction == model.IN:  # since the sender began it something may have been lost here
+            last, head_there = peer.inward.last, peer.inward.head
+        differs = (change.sender_last, change.sender_head) != (last, head_there)
         if base > 1 and differs:  # else the epoch before was given up by a person: peer rm, block
-            broken = Break(wall_ns, direction, base, change.sender_last, change.receiver_last)
+            broken = Break(wall_ns, direction, base, change.sender_last, last)
             others = [b for b in peer.breaks if b.direction != direction]
             peer.breaks = sorted([*others, broken], key=lambda b: b.direction)
         if direction == model.IN:
@@ -140,7 +146,17 @@ class Delivery(Pins):
         out = peer.out
         again = [Range(Kind.OUT, b.offset, b.offset + b.length, b.count, b.size) for b in out.unreceipted]
         waiting = again + out.waiting
-        peer.out = Outward(change.epoch, base - 1, head, base - 1, head, waiting=waiting, ended=out.ended)
+        peer.out = Outward(
+            change.epoch,
+            base - 1,
+            head,
+            base - 1,
+            head,
+            waiting=waiting,
+            ended=out.ended,
+            base=base,
+            opened=change,
+        )
 
     def peer_changed(self, number: int, change: PeerChange, wall_ns: int = 0) -> Peer:
         """A `peer` record with a number; `wall_ns` as in its header."""
@@ -175,6 +191,7 @@ class Delivery(Pins):
             list(self.invitations.values()),
             self.rotations,
             self.own_identity,
+            self.leaving,
         )
         return encode_checkpoint(head, list(self.peers.values()))
 
@@ -191,7 +208,7 @@ class Delivery(Pins):
         head = decode_global(record.payload)
         self.next_peer, self.id_horizon_ms, self._global_read = head.next_peer, head.id_horizon_ms, True
         self.invitations = {i.invitation: i for i in head.invitations}
-        self.rotations, self.own_identity = head.rotations, head.identity
+        self.rotations, self.own_identity, self.leaving = head.rotations, head.identity, head.leaving
 
     def _apply_out(self, record: Record) -> None:
         self.sent(self.peers[record.peer], _batch(record, len(record.payload)))

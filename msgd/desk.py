@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from msgd import gate, journal
+from msgd.amounts import Duration, Size
 from msgd.books import Books
+from msgd.carrying import Carrying
 from msgd.channel import Channel
 from msgd.config import Config
 from msgd.flowing import Flowing
@@ -16,7 +18,9 @@ from msgd.log.record import Kind
 from msgd.outgoing import Outgoing
 from msgd.reporting import pong, state
 from msgd.standing import ClockStep, Peer
+from msgd.tidying import Tidying
 from msgd.wire.frame import Frame
+from msgd.wire.keeping import AskNeeded, Needed, Vacuum
 from msgd.wire.ledger import (
     Batch,
     Cancel,
@@ -44,6 +48,15 @@ from msgd.wire.ledger import (
     Tell,
     Watch,
 )
+from msgd.wire.parcel import (
+    BeginEpoch,
+    Export,
+    OpenParcel,
+    PutCarried,
+    PutPosition,
+    Release,
+    Unreceipted,
+)
 from msgd.wire.trust import PutRecovered
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -59,13 +72,17 @@ class Desk:
         self.flowing = Flowing(books, self.links)
         self.outgoing = Outgoing(books, self.links, os.path.join(config.state, "index.sqlite"))
         self.gate = gate.Gate(books, self.links, self.outgoing, config, say)
+        self.tidying = Tidying(books, config.history, self._ask_index)
+        self.index: Channel | None = None
+        follow = self.gate.admitting.follow_key
+        self.carrying = Carrying(books, self.links, self.flowing, self.outgoing, follow)
         self.outgoing.hold_s = config.pairing.hold_s
         self.links.window.bytes = config.limits.window_bytes
         self.links.window.batches = config.limits.window_batches
         self.links.on_ready = self._on_ready
         self.links.wants_dial_now = lambda number, eager: say(DialNow(number, eager))
         books.on_reread = self.links.reread
-        self.indexed = 0
+        self.indexed = Indexed(0)
         self._reloads: dict[int, tuple[Channel, int]] = {}
 
     def start(self) -> None:
@@ -79,7 +96,7 @@ class Desk:
         self.gate.pairing.gone(channel)
 
     def _ping(self, _: Channel, frame: Ping) -> None:
-        self.say(pong(frame.token, self.books, self.links))
+        self.say(pong(frame.token, self.books, self.links, self.indexed))
         self._note_clock()
 
     def _note_clock(self) -> None:
@@ -110,10 +127,19 @@ class Desk:
         self.links.window.bytes, self.links.window.batches = frame.window_bytes, frame.window_batches
         self.outgoing.hold_s = frame.hold_s
         self.gate.set_trust(frame.trust)
+        keep_time = Duration.parse(frame.keep_time) if frame.keep_time else None
+        self.tidying.set(keep_time, Size.parse(frame.keep_size) if frame.keep_size else None)
         self._tell_peers()  # their addresses as the log has them: the configuration's may have gone
 
+    def _ask_index(self, frame: Needed) -> bool:
+        """Have the index process look for what may go, behind the commit; False: there is none."""
+        if self.index is None:
+            return False
+        self.books.promise(self.index, frame)
+        return True
+
     def _indexed(self, _: Channel, frame: Indexed) -> None:
-        self.indexed = frame.offset
+        self.indexed = frame
         self.books.recent.indexed(frame.offset)
 
     def _receipt(self, channel: Channel, frame: Receipt) -> None:
@@ -145,6 +171,13 @@ HANDLERS: dict[type[Any], Handler] = {
     Reloaded: lambda me, ch, frame, _: me._reloaded(ch, frame),
     Submit: lambda me, ch, frame, payload: me.outgoing.submit(ch, frame, payload),
     Cancel: lambda me, ch, frame, _: me.outgoing.ending.cancel(ch, frame),
+    Release: lambda me, ch, frame, _: me.carrying.release(ch, frame),
+    Export: lambda me, ch, frame, _: me.carrying.export(ch, frame),
+    Unreceipted: lambda me, ch, frame, _: me.carrying.unreceipted(ch, frame),
+    OpenParcel: lambda me, ch, frame, _: me.carrying.open(ch, frame),
+    BeginEpoch: lambda me, ch, frame, _: me.carrying.begin_epoch(ch, frame),
+    PutCarried: lambda me, ch, frame, payload: me.carrying.put(ch, frame, payload),
+    PutPosition: lambda me, ch, frame, _: me.carrying.put_position(ch, frame),
     PutRecovered: lambda me, ch, frame, payload: me.flowing.recovered(ch, frame, payload),
     Watch: lambda me, ch, frame, _: me.books.watch(ch, frame),
     Nudge: lambda me, ch, frame, _: me._nudge(ch, frame),
@@ -160,5 +193,7 @@ HANDLERS: dict[type[Any], Handler] = {
     Tell: lambda me, ch, frame, _: me.links.tell(ch, frame),
     Clocks: lambda me, ch, frame, _: me.flowing.clocks(ch, frame),
     Indexed: lambda me, ch, frame, _: me._indexed(ch, frame),
+    AskNeeded: lambda me, ch, frame, _: me.tidying.needed(ch, frame),
+    Vacuum: lambda me, ch, frame, _: me.tidying.vacuum(ch, frame),
     **{kind: _to_gate(handle) for kind, handle in gate.HANDLERS.items()},
 }

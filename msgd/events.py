@@ -81,6 +81,16 @@ EVENTS = {
         "torn tail of {cut_bytes} bytes cut off and kept as {kept_as}",
     ),
     "log.rolled": Event("f8f7cf094c1e585aa8bec534440cb1b7", DEBUG, "new segment {segment}"),
+    "log.vacuumed": Event(
+        "f348809d28595ced8375e34abf997002",
+        INFO,
+        "{segments} segments with {messages} messages are no longer kept: {reason}",
+    ),
+    "vacuum.failed": Event(
+        "002b53c6727f57bebed66b54ef2a2aad",
+        WARNING,
+        "{segments} segments of the log could not be removed: {reason}",
+    ),
     "log.full": Event(
         "00201674ef155b5698f0b3843f2e4ef8", ERROR, "the log cannot grow, messages are refused: {reason}"
     ),
@@ -101,10 +111,10 @@ EVENTS = {
     "reader.dropped": Event(
         "09f6e60f2bda574db8d690b6d323f339", WARNING, "{title} was cut off: it does not read"
     ),
-    "index.opened": Event("7a5ad5c239bc5845b6959f0be6dc7c2d", DEBUG, "index opened at {offset}"),
-    "index.rebuilt": Event("7a210c69afce55009081f2256d13b65b", INFO, "index built anew: {reason}"),
+    "index.opened": Event("7a5ad5c239bc5845b6959f0be6dc7c2d", DEBUG, "{file} opened at {offset}"),
+    "index.rebuilt": Event("7a210c69afce55009081f2256d13b65b", INFO, "{file} built anew: {reason}"),
     "index.write_failed": Event(
-        "cfed71c8017c5636ba5c8815d676e910", WARNING, "index not written, queries read the log: {reason}"
+        "cfed71c8017c5636ba5c8815d676e910", WARNING, "{file} not written, queries read the log: {reason}"
     ),
     "connection.refused": Event(
         "cd65af7f707850cebf0d376c81b81e94", WARNING, "connection from {address} refused: {reason}"
@@ -132,6 +142,12 @@ EVENTS = {
         "cecfbeed9fef57bfb83850417163d713",
         INFO,
         "who answers at {address} is {peer}: {waiting} messages wait for it now",
+    ),
+    "parcel.made": Event(
+        "5be72e64ad1a5fad806377b088a7faab", INFO, "parcel with {count} messages made for {peer} by {user}"
+    ),
+    "parcel.taken": Event(
+        "60678fd1f2c15341b83dc230da5b2733", INFO, "parcel of {peer} read by {user}: {reason}"
     ),
     "peer.blocked": Event(
         "ed686df3c2e752259faa3ed60c914dff", INFO, "{peer} blocked by {user}, {cancelled} messages cancelled"

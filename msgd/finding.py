@@ -118,7 +118,16 @@ def find_message(history: History, text: str) -> Location:
         )
     found = history.find(prefix, 3)
     if not found:
-        raise UnknownMessage(f"No message has an id that begins with {text}.", "See `msgctl log`.")
+        raise _unknown(history, text)
     if len(found) > 1 and len(prefix) < WHOLE_ID:  # a whole id is one message, also where it was sent twice
         raise UnknownMessage(f"Several messages have an id that begins with {text}.", "Give more of it.")
     return found[0]
+
+
+def _unknown(history: History, text: str) -> UnknownMessage:
+    """Nobody knows which ids there were in what is not kept any more."""
+    unknown = f"No message has an id that begins with {text}"
+    if not history.has_gaps:
+        return UnknownMessage(f"{unknown}.", "See `msgctl log`.")
+    hint = "`msgctl log --kind control` says what was vacuumed, and who did."
+    return UnknownMessage(f"{unknown}; or it is not kept any more.", hint)

@@ -11,13 +11,14 @@ import msgspec
 from msgd import model
 from msgd.books import Books
 from msgd.channel import Channel
-from msgd.linking import Linking, Window
+from msgd.linking import Linking
 from msgd.log.errors import StorageFull
 from msgd.log.record import Kind
 from msgd.peer.heads import chain, epoch_head
-from msgd.standing import EpochChange, Peer
+from msgd.standing import EpochChange, Outward, Peer
+from msgd.window import Window
 from msgd.wire.codec import decode_ids
-from msgd.wire.frame import DirectionState
+from msgd.wire.frame import EpochEnds
 from msgd.wire.ledger import (
     Batch,
     Clocks,
@@ -55,48 +56,74 @@ class Flowing:
     def head_at(self, channel: Channel, frame: HeadAt) -> None:
         """The head at a seq, as far as it is kept here; the worker looks into the log for the rest."""
         peer = self.books.delivery.peers[channel.peer]
-        self.books.promise(channel, HeadIs(frame.token, _head_at(peer, frame.direction, frame.seq)))
+        self.books.promise(channel, HeadIs(frame.token, head_at(peer, frame.direction, frame.seq)))
 
     def open_epoch(self, channel: Channel, frame: OpenEpoch) -> None:
         """Both ends disagree about a direction: it begins anew above the higher seq, on both disks."""
         if self.links.standing(channel) is None:
             return
         peer = self.books.delivery.peers[channel.peer]
-        epoch = frame.epoch or os.urandom(16)
+        ends = self._present(peer, frame) if frame.direction == model.OUT else None
+        if ends is None:
+            ends = EpochEnds(
+                frame.epoch or os.urandom(16),
+                frame.base,
+                frame.sender_last,
+                frame.sender_head,
+                frame.receiver_last,
+                frame.receiver_head,
+            )
+            self.begin_epoch(peer, frame.direction, ends)
+        self.books.promise_answer(channel, frame.token, EpochOpened(frame.token, ends))
+
+    @staticmethod
+    def _present(peer: Peer, frame: OpenEpoch) -> EpochEnds | None:
+        """How the present epoch began, where the receiver can still take it: nothing else is needed.
+
+        So it is where a process died between both commits, and where a parcel with this epoch is under way,
+        whose messages must not get other seqs.
+        """
+        ends = present_epoch(peer.out)
+        if ends is None or frame.receiver_epoch == ends.epoch or peer.out.receipt >= ends.base:
+            return None
+        here = (frame.receiver_last, frame.receiver_head)
+        return ends if here == (ends.receiver_last, ends.receiver_head) else None
+
+    def begin_epoch(self, peer: Peer, direction: int, ends: EpochEnds) -> None:
+        """A direction begins anew. Raises StorageFull."""
         change = EpochChange(
-            epoch, frame.sender_last, frame.sender_head, frame.receiver_last, frame.receiver_head
+            ends.epoch, ends.sender_last, ends.sender_head, ends.receiver_last, ends.receiver_head
         )
-        head = epoch_head(epoch, frame.base, frame.sender_head, frame.receiver_head)
+        head = epoch_head(ends.epoch, ends.base, ends.sender_head, ends.receiver_head)
         payload = _encode(change)
         self.books.room(len(payload), essential=True)
         self.books.add(
             Kind.EPOCH,
             peer=peer.number,
-            direction=frame.direction,
-            first_seq=frame.base,
+            direction=direction,
+            first_seq=ends.base,
             head=head,
             payload=payload,
         )
         wall_ns = self.books.clock.wall_ns()
-        self.books.delivery.epoch_opened(peer, frame.direction, change, frame.base, head, wall_ns)
-        state = DirectionState(epoch, frame.base - 1, head)
-        self.books.promise_answer(channel, frame.token, EpochOpened(frame.token, state))
-        if frame.base > 1:
+        receiver_last = peer.inward.last if direction == model.IN else ends.receiver_last
+        self.books.delivery.epoch_opened(peer, direction, change, ends.base, head, wall_ns)
+        if ends.base > 1:
             self.books.event(
                 "epoch.opened",
                 peer=peer.name,
-                direction=model.DIRECTIONS[frame.direction],
-                base=frame.base,
-                sender_last=frame.sender_last,
-                receiver_last=frame.receiver_last,
+                direction=model.DIRECTIONS[direction],
+                base=ends.base,
+                sender_last=ends.sender_last,
+                receiver_last=receiver_last,
             )
 
     def proven(self, channel: Channel, frame: Proven) -> None:
         """The peer's log holds all of ours up to a seq, though no receipt of it came through."""
         peer = self.books.delivery.peers[channel.peer]
-        head = _head_at(peer, model.OUT, frame.seq)
+        head = head_at(peer, model.OUT, frame.seq)
         if self.links.standing(channel) is not None and head and frame.seq > peer.out.receipt:
-            self._add_receipt(peer, frame.seq, head, 0)
+            self.add_receipt(peer, frame.seq, head, 0)
         self.books.promise_answer(channel, frame.token, Done(frame.token))
 
     def first_unreceipted(self, channel: Channel, frame: FirstUnreceipted) -> None:
@@ -111,12 +138,23 @@ class Flowing:
             return
         peer = self.books.delivery.peers[channel.peer]
         standing.ready = True
-        for b in peer.out.unreceipted:
-            if b.first_seq > frame.after_seq:
-                self.books.promise(channel, Send(b.offset, b.length, b.first_seq, b.count, b.head))
         ours = self.links.window
         window = Window(min(frame.window_bytes, ours.bytes), min(frame.window_batches, ours.batches))
+        for batch in peer.out.unreceipted:
+            if batch.first_seq > frame.after_seq:
+                window.put(batch)
+        self._send_some(channel, peer, window)
         self.links.stands(peer, window)
+
+    def send_more(self, peer: Peer) -> None:
+        """What is released and not yet on its way, as far as the window of a link that stands goes."""
+        channel = self.links.ready(peer.number)
+        if channel is not None:
+            self._send_some(channel, peer, self.links.window_of(peer))
+
+    def _send_some(self, channel: Channel, peer: Peer, window: Window) -> None:
+        while (b := window.take(peer.out)) is not None:
+            self.books.promise(channel, Send(b.offset, b.length, b.first_seq, b.count, b.head))
 
     # --- what arrives -----------------------------------------------------------------------------------
 
@@ -144,19 +182,24 @@ class Flowing:
             channel.say(Full(frame.first_seq))
             return
         channel.refused_seq = 0
+        self.take_in(peer, frame.first_seq, frame.count, head, payload)
+        self._promise_receipt(channel, peer, Full(frame.first_seq))
+
+    def take_in(self, peer: Peer, first_seq: int, count: int, head: bytes, payload: memoryview) -> None:
+        """A batch that follows what is here, into the log."""
+        books, last = self.books, first_seq + count - 1
         books.add(
             Kind.IN,
             peer=peer.number,
             direction=model.IN,
-            count=frame.count,
-            first_seq=frame.first_seq,
+            count=count,
+            first_seq=first_seq,
             head=head,
             payload=payload,
         )
         books.delivery.received(peer, last, head)
-        books.event("message.received", peer=peer.name, first_seq=frame.first_seq, last_seq=last)
+        books.event("message.received", peer=peer.name, first_seq=first_seq, last_seq=last)
         peer.seen_ns = books.clock.wall_ns()
-        self._promise_receipt(channel, peer, Full(frame.first_seq))
 
     def _promise_receipt(self, channel: Channel, peer: Peer, otherwise: Full | None = None) -> None:
         clock, inward = self.books.clock, peer.inward
@@ -170,14 +213,15 @@ class Flowing:
         peer = self.books.delivery.peers[channel.peer]
         if frame.seq <= peer.out.receipt:
             return False
-        if _head_at(peer, model.OUT, frame.seq) != frame.head:
+        if head_at(peer, model.OUT, frame.seq) != frame.head:
             channel.say(Cut(f"the receipt for {frame.seq} does not match what was sent"))
             return False
-        self._add_receipt(peer, frame.seq, frame.head, frame.wall_ns)
+        self.add_receipt(peer, frame.seq, frame.head, frame.wall_ns)
         self.books.event("receipt.received", peer=peer.name, seq=frame.seq)
         return True
 
-    def _add_receipt(self, peer: Peer, seq: int, head: bytes, their_wall_ns: int) -> None:
+    def add_receipt(self, peer: Peer, seq: int, head: bytes, their_wall_ns: int) -> None:
+        """Everything up to `seq` is on the peer's disk; that makes room for more. Raises StorageFull."""
         books = self.books
         books.room(0, essential=True)
         books.add(
@@ -190,6 +234,7 @@ class Flowing:
         )
         books.delivery.receipted(peer, seq, head)
         peer.seen_ns = books.clock.wall_ns()
+        self.send_more(peer)
 
     def clocks(self, channel: Channel, frame: Clocks) -> None:
         """A measurement of the peer's clock."""
@@ -232,7 +277,15 @@ class Flowing:
         self.books.promise_answer(channel, frame.token, Done(frame.token, True, offset))
 
 
-def _head_at(peer: Peer, direction: int, seq: int) -> bytes:
+def present_epoch(out: Outward) -> EpochEnds | None:
+    """How the present epoch of a direction began, where that is known."""
+    if out.opened is None or out.opened.epoch != out.epoch:
+        return None
+    o = out.opened
+    return EpochEnds(o.epoch, out.base, o.sender_last, o.sender_head, o.receiver_last, o.receiver_head)
+
+
+def head_at(peer: Peer, direction: int, seq: int) -> bytes:
     """The head of a direction at `seq`, empty if it is not at hand."""
     if direction == model.IN:
         return peer.inward.head if seq == peer.inward.last else b""

@@ -3,33 +3,40 @@
 One message is one row. Its place in the history is the record where it was first committed (`out`, `held`
 or `in`), and rows come in the order of places, never of clocks. A query is exact as of one committed
 offset, `upto`, however far the index is (`layers`). Its memory does not grow with what it finds: rows are
-handed over in lists of bounded size, and the last N are found by going backwards without keeping any
-(`walk`), then told forwards from there.
+handed over in lists of bounded size, and the last N are found by going backwards (`walk`), then told
+forwards from there.
 
 A damaged record is told to `on_damage`, once per place, and left out. An index that turns out to be damaged
 is removed, so that the index process makes a new one, and the query goes on without it from where it was.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from msgd import model
 from msgd.audit import Audit
+from msgd.changes import Changed, Changes, stretches
+from msgd.items import Items
 from msgd.layers import Layers
+from msgd.lines import Lines
+from msgd.log import words
 from msgd.log.errors import Damaged
 from msgd.log.harvest import CONTROL_KINDS
 from msgd.log.index import Location
 from msgd.log.reader import Reader
-from msgd.log.record import Header, Kind
-from msgd.rows import Cursor, Filter, Row, cursor_text, kind_name, parse_cursor
-from msgd.states import Place, Span
-from msgd.walk import Chosen, Match, Walk
+from msgd.log.record import Header
+from msgd.matches import Found, Match, first_of
+from msgd.parts import Part, Step, Steps, Telling
+from msgd.rows import Cursor, Filter, Row, parse_cursor
+from msgd.searching import Searching, SearchLost
+from msgd.states import Place
+from msgd.walk import Walk
 
-LIST_ROWS = 256  # in one list, or
-LIST_BYTES = 256 << 10  # of bodies, whichever comes first
 ID_DIGITS = 32  # of a whole id
 
 Result = TypeVar("Result")
@@ -40,7 +47,8 @@ class History:
 
     `peer_name` gives the name of a peer by its number; `held_reason` the reason why nothing is released to
     it, None when messages to it are queued; `merged` the peer whose messages those to an address became, by
-    both numbers. Blocks while it reads. Writes nothing, but removes an index that is damaged.
+    both numbers; `open_from` a log offset before which all messages to a peer are final. Blocks while it
+    reads. Writes nothing, but removes an index that is damaged.
     """
 
     def __init__(
@@ -53,18 +61,28 @@ class History:
         peer_name: Callable[[int], str],
         held_reason: Callable[[int], str | None] = lambda peer: None,
         merged: Mapping[int, int] | None = None,
+        open_from: Callable[[int], int] = lambda peer: 0,
         on_damage: Callable[[Damaged], None],
     ) -> None:
         self._reader = reader
         self._committed = committed
         self._layers = Layers(reader, committed, index_path)
+        search_path = os.path.join(os.path.dirname(index_path), words.NAME)
+        self._searching = Searching(reader, committed, search_path)
         self._own_name = own_name
         self._peer_name = peer_name
         self._held_reason = held_reason
-        self._merged = merged or {}
+        self._merged = {} if merged is None else merged
+        self._open_from = open_from
         self._audit: Audit | None = None
         self._on_damage = on_damage
         self._told: set[int] = set()
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a part of the log is not kept any more."""
+        extents = self._reader.extents()
+        return extents[-1].stop != sum(stop - base for base, stop in extents)
 
     def query(self, wanted: Filter, upto: int | None = None) -> Iterator[list[Row]]:
         """The rows that fit, in order of places (`reverse`: newest first), a list at a time, none empty.
@@ -72,26 +90,76 @@ class History:
         As of `upto`, a log offset that was once all that was committed; by default what is committed now.
         To follow, ask again with the cursor `(upto - 1, 0)`. Raises UsageError at once.
         """
+        wanted, lo, hi = self._bounds(wanted, upto)
+        parts = self._parts(wanted, lo, hi, None, None)
+        return (part.rows for part in parts if isinstance(part, Part))
+
+    def told(
+        self, wanted: Filter, upto: int | None = None, *, as_lines: bool = False, steps: Steps | None = None
+    ) -> Iterator[Part | Step]:
+        """As `query`: parts of rows, or of JSON lines as `msgctl log -o json` prints them.
+
+        With `steps` those of the clock stand between the messages where they belong.
+        """
+        wanted, lo, hi = self._bounds(wanted, upto)
+        return self._parts(wanted, lo, hi, Lines(self._own_name) if as_lines else None, steps)
+
+    def changes(
+        self, wanted: Filter, since: int, upto: int, *, flipped: Iterable[int] = (), as_lines: bool = False
+    ) -> Iterator[Part]:
+        """Messages that stood before `since`, that fit now, and whose state has changed from then to `upto`.
+
+        Both are log offsets that were once all that was committed. `flipped`: peers to which messages are
+        held since then, or no longer. What changed more than once is told once for each change.
+        """
+        wanted, lo, _ = self._bounds(wanted, upto)
+        lines = Lines(self._own_name) if as_lines else None
+        for peer in flipped:
+            if wanted.peer in (None, peer):
+                now = model.QUEUED if self._held_reason(peer) is None else model.HELD
+                turn = partial(Changes.flipped, peer=peer, now=now, wanted=wanted, lo=lo)
+                yield from self._changes(turn, since, since, lines)
+        start = since
+        for headers, stop in stretches(self._reader, since, upto):
+            find = partial(Changes.matches, headers=headers, wanted=wanted, lo=lo, hi=since)
+            yield from self._changes(find, start, stop, lines)
+            start = stop
+
+    def _changes(
+        self, find: Callable[[Changes], Iterator[Changed]], since: int, upto: int, lines: Lines | None
+    ) -> Iterator[Part]:
+        while True:
+            try:
+                walk = self._walk(upto)
+                yield from self._teller(walk, lines).changes(find(Changes(walk, since)))
+                return
+            except sqlite3.Error as error:
+                self._distrust(error)
+
+    def _bounds(self, wanted: Filter, upto: int | None) -> tuple[Filter, Location, Location]:
         upto = self._committed() if upto is None else upto
         wanted.check()
         if wanted.peer is not None:
             wanted = msgspec.structs.replace(wanted, peer=self._merged.get(wanted.peer, wanted.peer))
         lo = (0, 0) if wanted.after is None else self._behind(parse_cursor(wanted.after, self._reader.log_id))
-        return self._query(wanted, lo, (upto, 0))
+        return wanted, lo, (upto, 0)
 
     def find(self, prefix: str, limit: int = 16) -> list[Location]:
         """Where messages stand whose id begins with these digits (`model.id_prefix`), at most `limit`."""
         told = self._told_at(prefix)
-        return [told] if told else sorted(self._ask(lambda walk: walk.find(prefix, limit)))
+        return [told] if told else sorted(self._ask(lambda walk: walk.places.find(prefix, limit)))
 
     def message_at(self, location: Location) -> Row:
         """The message at a location. Raises LookupError when there is none, Damaged."""
 
         def row(walk: Walk) -> Row:
             place, index = self._place(walk, location)
-            walk.records.messages(place.offset)  # raises what `_rows` would only tell
+            record, messages = walk.records.record(place.offset), walk.records.messages(place.offset)
             span = next(s for s in walk.states.of(place) if s.start <= index < s.stop)
-            return next(self._rows(walk, place, [(index, span)]))
+            match = Match(place, [(span, (index,))], record, messages)
+            part = next(self._teller(walk, None).parts([match], False))
+            assert isinstance(part, Part)
+            return part.rows[0]
 
         return self._ask(row)
 
@@ -103,8 +171,14 @@ class History:
 
         def headers(walk: Walk) -> list[Header]:
             place, index = self._place(walk, location)
-            offsets = walk.states.life(place, index)
-            return [Header._make(self._reader.record(offset)[: len(Header._fields)]) for offset in offsets]
+            headers = []
+            for offset in walk.states.life(place, index):
+                try:
+                    record = self._reader.record(offset)
+                except LookupError:
+                    continue  # a receipt may be gone before its messages
+                headers.append(Header._make(record[: len(Header._fields)]))
+            return headers
 
         return self._ask(headers)
 
@@ -118,99 +192,40 @@ class History:
 
     # --- steps of a query -------------------------------------------------------------------------------
 
-    def _query(self, wanted: Filter, lo: Location, hi: Location) -> Iterator[list[Row]]:
-        upto, left = hi[0], wanted.lines
+    def _parts(
+        self, wanted: Filter, lo: Location, hi: Location, lines: Lines | None, steps: Steps | None
+    ) -> Iterator[Part | Step]:
+        upto, left, reverse = hi[0], wanted.lines, wanted.reverse
         while left is None or left > 0:
             try:
                 walk = self._walk(upto)
-                if left is not None and not wanted.reverse:
-                    lo, left = walk.start_of_last(wanted, lo, hi, left), None
-                matches = walk.matches(wanted, lo, hi, wanted.reverse)
-                for rows in self._lists(walk, matches, wanted.reverse):
-                    if left is not None:
-                        rows = rows[:left]
-                        left -= len(rows)
-                    yield rows
-                    if wanted.reverse:
-                        hi = rows[-1].location
+                matches: Iterator[Found] | None = None
+                if left is not None and not reverse:
+                    lo, few = walk.last(wanted, lo, hi, left)
+                    matches, left = walk.read(few) if few else None, None
+                if matches is None:
+                    matches = walk.matches(wanted, lo, hi, reverse)
+                if left is not None:
+                    matches = first_of(matches, left)
+                found: Iterable[Found | int] = matches
+                if steps is not None:
+                    offsets = walk.places.steps(lo[0], min(hi[0] + 1, upto), reverse)
+                    found = steps.between(matches, offsets, reverse)
+                for part in self._teller(walk, lines).parts(found, reverse):
+                    yield part
+                    if left is not None and isinstance(part, Part):
+                        left -= part.size
+                    if reverse:
+                        hi = part.last
                     else:
-                        lo = (rows[-1].location[0], rows[-1].location[1] + 1)
-                    if left == 0:
-                        return
+                        lo = (part.last[0], part.last[1] + 1)
                 return
             except sqlite3.Error as error:
-                self._layers.distrust(error)
+                self._distrust(error)
 
-    def _lists(self, walk: Walk, matches: Iterable[Match], reverse: bool) -> Iterator[list[Row]]:
-        """All rows of the matches, in lists of bounded size."""
-        rows: list[Row] = []
-        size = 0
-        for place, chosen in matches:
-            for row in self._rows(walk, place, chosen[::-1] if reverse else chosen):
-                rows.append(row)
-                size += len(row.body)
-                if len(rows) >= LIST_ROWS or size >= LIST_BYTES:
-                    yield rows
-                    rows, size = [], 0
-        if rows:
-            yield rows
-
-    def _rows(self, walk: Walk, place: Place, chosen: Chosen) -> Iterator[Row]:
-        """The rows of one place; none if it cannot be read."""
-        try:
-            messages = walk.records.messages(place.offset)
-            stored_at_ns = walk.records.record(place.offset).wall_ns
-        except Damaged as damaged:
-            self._damage(damaged)
-            return
-        except LookupError:
-            return  # vacuumed meanwhile
-        name = self._peer_name(place.peer) if place.peer else ""
-        sender, receiver = self._own_name, name
-        if place.direction == model.IN:
-            sender, receiver = name, self._own_name
-        before = None
-        for index, span in chosen:
-            if span is not before:
-                reason, receipt_at_ns = self._outcome(walk, place, span)
-                before = span
-            message, location = messages[index], (place.offset, index)
-            yield Row(
-                id=message.id,
-                peer=name,
-                direction=model.DIRECTIONS.get(place.direction, ""),
-                seq=span.seq + index - span.start if span.seq else None,
-                kind=kind_name(message.kind),
-                state=span.state,
-                reason=reason,
-                from_=sender,
-                to=receiver,
-                user=message.user,
-                sent_at_ns=message.sent_ns,
-                stored_at_ns=stored_at_ns,
-                receipt_at_ns=receipt_at_ns,
-                body=message.body,
-                headers=message.headers,
-                cursor=cursor_text(walk.log, location, message.id),
-                peer_number=place.peer,
-                location=location,
-            )
-
-    def _outcome(self, walk: Walk, place: Place, span: Span) -> tuple[str | None, int | None]:
-        """The reason for a state, and the receiver's clock."""
-        if span.state == model.HELD:
-            return self._held_reason(place.peer), None
-        if place.kind == Kind.RECOVERED and place.direction == model.OUT:
-            return None, walk.records.record(place.offset).aux or None
-        if not span.by:
-            return None, None
-        try:
-            return walk.records.outcome(span.by)
-        except Damaged as damaged:
-            self._damage(damaged)
-        except LookupError:
-            pass  # vacuumed; the index still knows the state
-        return None, None
+    def _teller(self, walk: Walk, lines: Lines | None) -> Telling:
+        knows = walk.log, self._own_name, self._peer_name, self._held_reason, self._damage
+        return Telling(walk, Items(walk.records, *knows, lines), self._damage, lines is not None)
 
     def _behind(self, cursor: Cursor) -> Location:
         """The first location behind a cursor, wherever its message stands now."""
@@ -252,26 +267,31 @@ class History:
             try:
                 return question(self._walk(self._committed()))
             except sqlite3.Error as error:
-                self._layers.distrust(error)
+                self._distrust(error)
 
     def _walk(self, upto: int) -> Walk:
-        layers = self._layers.upto(upto)
-        for layer in layers:
-            for damaged in layer.index.damage():
-                self._damage(damaged)
         return Walk(
-            layers,
-            upto,
+            self._layers.view(upto, self._damage),
             self._reader,
             lambda peer: self._held_reason(peer) is not None,
             self._damage,
             self._merged,
+            self._open_from,
             self._telling(),
+            self._searching,
         )
+
+    def _distrust(self, error: sqlite3.Error) -> None:
+        """Do without the file that failed. Raises `error` if it was none."""
+        if isinstance(error, SearchLost):
+            self._searching.distrust(error)
+        else:
+            self._layers.distrust(error)
 
     @staticmethod
     def _place(walk: Walk, location: Location) -> tuple[Place, int]:
-        place = walk.place_of(walk.records.record(location[0]))
+        place = walk.places.of(walk.records.record(location[0]))
+        walk.reach(place.offset)
         if not 0 <= location[1] < place.count:
             raise LookupError(f"log offset {location[0]} has {place.count} messages, none at {location[1]}")
         return place, location[1]

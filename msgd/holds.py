@@ -30,8 +30,8 @@ FLOWS = Hold()
 
 
 def was_linked(peer: Peer) -> bool:
-    """Whether a link with this peer ever stood."""
-    return ZERO_EPOCH != peer.out.epoch or ZERO_EPOCH != peer.inward.epoch
+    """Whether it ever knew this node: a link stood, or a parcel of it came. Our own parcel says nothing."""
+    return peer.inward.epoch != ZERO_EPOCH or peer.out.receipt > 0
 
 
 def hold_here(peer: Peer) -> Hold:

@@ -26,6 +26,11 @@ from msgd.wire.trust import PutRecovered
 if TYPE_CHECKING:
     from msgd.control import Control
 
+WHY_MISSING = {
+    "lost": "has lost them",
+    "gone": "does not keep them any more",
+    "pending": "has not confirmed them yet",
+}
 LINK_S = 15.0  # for a link that has to stand first
 PUT_BYTES = 4 << 20  # on its way to the log process without an answer
 PUT_FRAMES = 256
@@ -58,6 +63,8 @@ def _verify_alone(control: Control, report: Report) -> None:
         lambda offset: report.progress("bytes", offset, total),
     )
     totals = check.run()
+    if check.findings:
+        _check_run(control)
     for finding in check.findings:
         _tell_damage(report, finding)
     found = len(check.findings)
@@ -66,7 +73,20 @@ def _verify_alone(control: Control, report: Report) -> None:
     error = None
     if check.findings:
         error = StorageRefused(f"The log is damaged at {_places(found)}: {report.findings[0]}.", DAMAGE_HINT)
+    for number, direction in check.gone:
+        for first, last in check.gone[number, direction]:
+            way = f"{'to' if direction == OUT else 'from'} {names.get(number, f'peer {number}')}"
+            text = f"messages {first} to {last} {way} are not kept any more"
+            _tell_seqs(report, "gone", text, "here", direction, (first, last))
     report.result({"state": "damaged" if found else "sound", **totals._asdict()}, error)
+
+
+def _check_run(control: Control) -> None:
+    """Before damage is told. Raises Uncertain where the log process has ended.
+
+    The next one moves the last append (`log.recovery`): that looks like damage to who has read on meanwhile.
+    """
+    control.state()
 
 
 def _tell_damage(report: Report, found: Finding) -> None:
@@ -93,6 +113,8 @@ def _verify_with(control: Control, peer: PeerState, report: Report) -> None:
         questions = Questions(talk, progress, control.check_client)
         comparing = Comparing(pair, questions, progress)
         comparing.run()
+    if pair.damage or comparing.differences:
+        _check_run(control)
     for damaged in pair.damage:
         _tell_damage(report, Finding(damaged.segment, damaged.offset, damaged.why, _held(pair, damaged)))
     for broken in questions.broken:
@@ -157,17 +179,17 @@ def _tell_difference(report: Report, control: Control, peer: PeerState, found: D
 
 def _tell_known(report: Report, control: Control, peer: PeerState, known: Known) -> None:
     where = peer.name if known.missing == THERE else control.own_name
-    why = "has lost them" if known.why == "lost" else "has not confirmed them yet"
+    why = WHY_MISSING[known.why]
+    side = "there" if known.missing == THERE else "here"
     for first, last in known.spans:
         text = f"messages {first} to {last} {_way(control, peer, known.direction)}: {where} {why}"
-        report.find(
-            known.why,
-            text,
-            where="there" if known.missing == THERE else "here",
-            direction=DIRECTIONS[known.direction],
-            first_seq=first,
-            last_seq=last,
-        )
+        _tell_seqs(report, known.why, text, side, known.direction, (first, last))
+
+
+def _tell_seqs(report: Report, kind: str, text: str, where: str, direction: int, span: spans.Span) -> None:
+    """Some messages of a direction are not there, on this side."""
+    first, last = span
+    report.find(kind, text, where=where, direction=DIRECTIONS[direction], first_seq=first, last_seq=last)
 
 
 def _way(control: Control, peer: PeerState, direction: int) -> str:
@@ -210,12 +232,20 @@ def recover(control: Control, who: str, more: bool) -> None:
             PutPeer(control.next_token(), "recovered", control.user, number=peer.number, detail=detail)
         )
     waiting = sum(found.waiting for found in missing)
+    gone = sum(spans.count(found.gone) for found in missing)
+    for found in missing:
+        for first, last in found.gone:
+            what = f"messages {first} to {last} {_way(control, peer, found.direction)} are lost here, and"
+            text = f"{what} {peer.name} does not keep them any more"
+            _tell_seqs(report, "gone", text, "there", found.direction, (first, last))
     for broken in questions.broken:
         _tell_broken(report, peer, broken)
     error = None
     if questions.broken:
         error = StorageRefused(f"The log of {peer.name} is damaged: {report.findings[0]}.", DAMAGE_HINT)
-    report.result({"peer": peer.name, "sent": sent, "received": received, "waiting": waiting}, error)
+    report.result(
+        {"peer": peer.name, "sent": sent, "received": received, "waiting": waiting, "gone": gone}, error
+    )
 
 
 def _linked(control: Control, peer: PeerState) -> PeerState:

@@ -2,12 +2,12 @@
 
 `event("link.opened", peer="node3", address="192.168.1.5:6743")` looks the name up in `msgd.events` (an
 unknown name is a programming error: KeyError), leaves at once when its level is not shown, and otherwise
-goes through structlog to one of three sinks, chosen once by `setup`:
+goes through a few steps (`processors`, in structlog's form) to one of three sinks, chosen once by `setup`:
 
 | stderr is | sink | form |
 |---|---|---|
 | the journal, by $JOURNAL_STREAM | journald's own socket | fields: `journalctl PEER=node3` finds them |
-| a terminal | that terminal | structlog's console; control characters escaped |
+| a terminal | that terminal | structlog's console, imported only here; control characters escaped |
 | anything else | stderr | one JSON object per line |
 
 Rules kept: no sink may hold msgd up. With journald stopped, 278 datagrams fit and a blocking sender then
@@ -25,10 +25,10 @@ import select
 import socket
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import structlog
 from logging_journald import JournaldTransport  # type: ignore[import-untyped]  # it ships no marker
 
 from msgd.events import DEBUG, ERROR, EVENTS, INFO, WARNING
@@ -56,8 +56,6 @@ class Sink:
         else:
             if self.dropped:
                 tell_dropped()
-
-    debug = info = warning = error = put  # structlog calls the method named like the level
 
 
 class Lines:
@@ -134,16 +132,14 @@ def setup(
 
     Once per daemon, before the first fork and after going to the background; again only to start over.
     """
-    global _sink, _log
+    global _sink, _processors
     stream = stream or sys.stderr
     if is_journal(stream, env) and os.path.exists(journal_socket):
-        _sink, processors = _journal_sink(journal_socket), _JOURNAL
+        _sink, _processors = _journal_sink(journal_socket), _JOURNAL
     else:
         lines = Lines(stream.fileno())
         _sink = Sink(lines.send, lines.fds)
-        processors = _CONSOLE if stream.isatty() else _JSON
-    wrapper = structlog.make_filtering_bound_logger(0)  # `event` has filtered already
-    _log = structlog.wrap_logger(_sink, processors=processors, wrapper_class=wrapper).bind()
+        _processors = _console() if stream.isatty() else _JSON
     set_level(level)
 
 
@@ -155,7 +151,7 @@ def set_level(level: str) -> None:
 
 def bind(**fields: Any) -> None:
     """Add fields to every later event of this process: `bind(peer="node3", worker=os.getpid())`."""
-    _bound.update(fields)  # not structlog's bind: most workers never write an event, and it costs memory
+    _bound.update(fields)
 
 
 def event(name: str, /, *, level: str | None = None, **fields: Any) -> None:
@@ -166,10 +162,14 @@ def event(name: str, /, *, level: str | None = None, **fields: Any) -> None:
     level = level or EVENTS[name].level
     if level not in _shown:
         return
-    if _log is None:
+    if _sink is None:
         setup(INFO)
-    given = {**_bound, **fields}
-    getattr(_log, level)(name, **{key: value for key, value in given.items() if value is not None})
+        assert _sink is not None
+    given = {**_bound, **fields, "event": name}
+    rendered: Any = {key: value for key, value in given.items() if value is not None}
+    for process in _processors:
+        rendered = process(None, level, rendered)
+    _sink.put(rendered)
 
 
 def is_shown(name: str) -> bool:
@@ -200,10 +200,13 @@ def is_journal(stream: TextIO, env: Mapping[str, str]) -> bool:
     return env.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
 
 
-# Processors: structlog's steps from a dict of fields to what the sink takes.
+# Processors: the steps from a dict of fields to what the sink takes, called as structlog calls them.
+
+Fields = MutableMapping[str, Any]
+Processor = Callable[[Any, str, Fields], Any]
 
 
-def _plain(_log: Any, _level: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _plain(_log: Any, _level: str, fields: Fields) -> Fields:
     """Values that every sink can write: numbers, and text without IPv4-mapped addresses or surrogates."""
     for key, value in fields.items():
         if not isinstance(value, (bool, int, float)):
@@ -214,7 +217,7 @@ def _plain(_log: Any, _level: str, fields: structlog.typing.EventDict) -> struct
     return fields
 
 
-def _journal_fields(_log: Any, level: str, fields: structlog.typing.EventDict) -> Any:
+def _journal_fields(_log: Any, level: str, fields: Fields) -> list[tuple[str, Any]]:
     """The journal's fields, as pairs: `journalctl -o verbose` shows them, MESSAGE is the sentence."""
     name = fields.pop("event")
     kind = EVENTS[name]
@@ -226,7 +229,7 @@ def _journal_fields(_log: Any, level: str, fields: structlog.typing.EventDict) -
         ("EVENT", name),
     ]
     pairs += [(JOURNAL_NAMES.get(key, key.upper()), value) for key, value in fields.items()]
-    return (pairs,), {}
+    return pairs
 
 
 class _Gaps(dict[str, Any]):
@@ -236,12 +239,13 @@ class _Gaps(dict[str, Any]):
         return "?"
 
 
-def _json_line(_log: Any, level: str, fields: structlog.typing.EventDict) -> str:
+def _json_line(_log: Any, level: str, fields: Fields) -> str:
     name = fields.pop("event")
-    return json.dumps({"time": fields.pop("time"), "level": level, "event": name, **fields}, default=str)
+    time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return json.dumps({"time": time, "level": level, "event": name, **fields}, default=str)
 
 
-def _escape(_log: Any, _level: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _escape(_log: Any, _level: str, fields: Fields) -> Fields:
     """Foreign text must not drive the terminal: control characters become escapes, tracebacks keep lines."""
     for key, value in fields.items():
         if isinstance(value, str) and not value.isprintable():
@@ -250,21 +254,22 @@ def _escape(_log: Any, _level: str, fields: structlog.typing.EventDict) -> struc
     return fields
 
 
-_JSON: list[Any] = [
-    _plain,
-    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    _json_line,
-]
-_CONSOLE: list[Any] = [
-    _plain,
-    _escape,
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-    structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-]
-_JOURNAL: list[Any] = [_plain, _journal_fields]
+def _console() -> list[Processor]:
+    from structlog import dev, processors  # a fifth of a start: it brings rich and asyncio
+
+    return [
+        _plain,
+        _escape,
+        processors.add_log_level,
+        processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+        dev.ConsoleRenderer(exception_formatter=dev.plain_traceback),
+    ]
+
+
+_JSON: list[Processor] = [_plain, _json_line]
+_JOURNAL: list[Processor] = [_plain, _journal_fields]
 
 _sink: Sink | None = None
-_log: Any = None
+_processors: list[Processor] = []
 _bound: dict[str, Any] = {}
 _shown: frozenset[str] = frozenset((INFO, WARNING, ERROR))

@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class ClientGone(Exception):
     """The client has closed its end."""
 
 
-class Knowing:
+class Knowing(ABC):
     """One client's view of this node. `Control` serves the client with it."""
 
     def __init__(self, channel: socket.socket, place: Place, who: Credentials) -> None:
@@ -52,6 +53,10 @@ class Knowing:
         self.own_name = place.node.name
         self.is_known_only = place.config.pairing.trust == "known-only"
         self.damage: list[str] = []  # met by the present query
+        self.holds: dict[int, str] = {}  # by number, why what waits for a peer is held; empty: it flows
+        self._names: dict[int, str] = {}
+        self._open_from: dict[int, int] = {}  # by number: before this log offset all messages to it are final
+        self._merged: dict[int, int] = {}  # numbers of addresses -> the peer whose their messages are
         self._heard: deque[Any] = deque()  # from the log process, in its order
         self._answers: dict[int, Frame] = {}
         self._token = 0
@@ -131,20 +136,28 @@ class Knowing:
 
     def history(self) -> History:
         """Queries over the log as it is now."""
-        peers = self.state().peers
-        names = {p.number: owner(peers, p).name for p in peers}
-        holds = {p.number: owner(peers, p).hold for p in peers}
+        self.look_at_peers()
         self.damage.clear()
         return History(
             self.place.reader,
             lambda: self.place.page.committed,
             os.path.join(self.place.config.state, "index.sqlite"),
             own_name=self.own_name,
-            peer_name=lambda number: names.get(number, f"peer {number}"),
-            held_reason=lambda number: holds.get(number) or None,
-            merged={p.number: p.into for p in peers if p.into},
+            peer_name=lambda number: self._names.get(number, f"peer {number}"),
+            held_reason=lambda number: self.holds.get(number) or None,
+            merged=self._merged,
+            open_from=lambda number: self._open_from.get(number, 0),
             on_damage=self._note_damage,
         )
+
+    def look_at_peers(self) -> None:
+        """Have the histories of this client tell peers as they are now."""
+        peers = self.state().peers
+        self._names = {p.number: owner(peers, p).name for p in peers}
+        self.holds = {p.number: owner(peers, p).hold for p in peers}
+        self._open_from = {p.number: p.open_from for p in peers}
+        self._merged.clear()
+        self._merged.update({p.number: p.into for p in peers if p.into})
 
     def locate(self, text: str) -> Location:
         """Where the message stands that a person means. Raises UnknownMessage."""
@@ -155,7 +168,7 @@ class Knowing:
         history = self.history()
         peers = self.state(fresh=False).peers
         for message in messages:
-            known = history.message_at(history.find(message.id.hex(), 1)[0])
+            known = history.message_at(self._place_of(message.id))
             to = owner(peers, numbered(peers, known.peer_number)).number
             if (known.body, known.headers, to) != (message.body, message.headers, number):
                 raise errors.UsageError(
@@ -169,8 +182,14 @@ class Knowing:
 
     def row_of(self, raw_id: bytes) -> Row:
         """A message that is in the log."""
-        history = self.history()
-        return history.message_at(history.find(raw_id.hex(), 1)[0])
+        return self.history().message_at(self._place_of(raw_id))
+
+    def _place_of(self, raw_id: bytes) -> Location:
+        found = self.history().find(raw_id.hex(), 1)
+        if not found:
+            text = f"The message {raw_id.hex()} is known, but cannot be found."
+            raise errors.MsgdError(text, "Repeat the call; if it comes again, `msgctl verify` may say why.")
+        return found[0]
 
     def _note_damage(self, damaged: Damaged) -> None:
         self.damage.append(f"{damaged.segment} at {damaged.offset}: {damaged.why}")
@@ -217,13 +236,13 @@ class Knowing:
             if not self.take_in(frame):
                 self._answers[frame.token] = frame
 
+    @abstractmethod
     def take_in(self, frame: Any) -> bool:
         """Whether a frame was no answer to `ask`, and is dealt with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ledger_gone(self) -> None:
         """The log process is gone."""
-        raise NotImplementedError
 
 
 def lost() -> MsgdError:

@@ -53,7 +53,8 @@ class Ledger:
     def run(self) -> None:
         """Serve until the supervisor is gone or said stop. Raises Fatal."""
         while not self._is_over():
-            timeout = 0.0 if self.outgoing.releasable else self._timeout_s()
+            is_busy = self.outgoing.releasable or self.desk.tidying.is_busy
+            timeout = 0.0 if is_busy else self._timeout_s()
             for fd, mask in self._epoll.poll(timeout):
                 channel = self.channels.get(fd)
                 if channel is None:
@@ -71,6 +72,7 @@ class Ledger:
         self._expire()
         if self.outgoing.releasable and self.outgoing.release_some():
             books.commit()
+        self._tidy()
         if books.store.needs_roll:
             self._roll()
         while self._care:
@@ -141,6 +143,8 @@ class Ledger:
         self.books.watchers.discard(channel)
         if channel.kind == "link":
             self.desk.gone(channel)
+        if channel is self.desk.index:
+            self.desk.index = None
         channel.pipe.close()
 
     def _timeout_s(self) -> float:
@@ -148,6 +152,9 @@ class Ledger:
             return 0.05
         due_ns, gate_s = self.books.delivery.next_expiry_ns(), self.desk.gate.next_expiry_s()
         waits = [] if gate_s is None else [gate_s]
+        look_ns = self.desk.tidying.next_ns()
+        if look_ns is not None:
+            waits.append((look_ns - self.books.clock.boot_ns()) / 1e9)
         if due_ns:
             waits.append((max(due_ns, self._expire_again_ns) - self.books.steady_wall_ns()) / 1e9)
         return min(max(0.0, min(waits)), 60.0) if waits else -1
@@ -171,6 +178,16 @@ class Ledger:
                 self._expire_again_ns = now_ns + EXPIRE_AGAIN_NS
             self.books.commit()
 
+    def _tidy(self) -> None:
+        """What has to do with old segments, a little at a time."""
+        tidying = self.desk.tidying
+        if not tidying.is_busy and not tidying.is_due():
+            return
+        if tidying.wants_roll():
+            self._roll()
+        tidying.step()
+        self.books.commit()
+
     def _roll(self) -> None:
         books = self.books
         try:
@@ -178,6 +195,7 @@ class Ledger:
         except (StorageFull, AppendFull, OSError):
             return  # the old segment goes on taking what it has room for
         books.page.committed = books.store.committed
+        self.desk.tidying.look_soon()
         journal.event("log.rolled", segment=books.store.segment_base)
 
     # --- requests that are answered here ----------------------------------------------------------------
@@ -190,6 +208,9 @@ class Ledger:
             self.links.channels[channel.fd] = channel
             if frame.identity != self.links.identity:  # forked before the supervisor had heard of the new key
                 channel.say(Cut(KEY_ROTATED))
+        if frame.kind == "index":
+            self.desk.index = channel
+            self.desk.tidying.look_soon()
         self._epoll.register(channel.fd, select.EPOLLIN)
 
     def _stop(self, _: Channel, __: Stop) -> None:

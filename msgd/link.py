@@ -101,6 +101,12 @@ class Link:
         """Queue a frame for the peer."""
         self.outgoing.extend(self.wire.connection.send(frame))
 
+    def keep_alive(self) -> None:
+        """A sign of life amid something long; that the peer is not heard meanwhile is not its silence."""
+        self.heard_s = time.monotonic()
+        self._ping_when_due(self.heard_s)
+        self._flush()
+
     def say_goodbye(self, reason: str) -> None:
         """The last word, as far as the peer still reads."""
         try:
@@ -225,12 +231,15 @@ class Link:
 
     def _do_timers(self) -> None:
         now_s = time.monotonic()
-        if now_s >= self.ping_at_s:
-            self.ping_at_s = now_s + self.node.keepalive_s
-            self.say(Ping(time.time_ns(), time.monotonic_ns()))
+        self._ping_when_due(now_s)
         if now_s - self.heard_s >= self.node.link_dead_s:
             raise LinkEnded(f"nothing heard for {self.node.link_dead_s:g} s")
         if self.refused and now_s >= self.retry_at_s:
             waiting, self.refused = self.refused, deque()
             for batch in waiting:
                 self._submit(batch)
+
+    def _ping_when_due(self, now_s: float) -> None:
+        if now_s >= self.ping_at_s:
+            self.ping_at_s = now_s + self.node.keepalive_s
+            self.say(Ping(time.time_ns(), time.monotonic_ns()))

@@ -12,10 +12,12 @@ from msgd.channel import Channel
 from msgd.clones import Clones
 from msgd.holds import FLOWS, Hold, hold_here, hold_there, was_linked
 from msgd.standing import Peer
+from msgd.window import Window
 from msgd.wire.frame import DirectionState
 from msgd.wire.ledger import Cut, DialFailed, KnownPeer, Plan, Tell
 
 OTHERS = 3  # further addresses at which a peer is looked for
+CARRIED = "messages were carried meanwhile"  # why links end whose worker knows former positions
 KEY_ROTATED = "key rotated"  # why links end whose worker holds a former key of this node
 
 
@@ -40,16 +42,6 @@ class Status:
         self.hold = FLOWS  # what the peer's last refusal says, until a link stands
         self.offset_ns = 0
         self.round_trip_ns = 0
-
-
-class Window:
-    """How much the peer lets us have under way."""
-
-    __slots__ = ("batches", "bytes")
-
-    def __init__(self, size: int, batches: int) -> None:
-        self.bytes = size
-        self.batches = batches
 
 
 class Linking:
@@ -84,6 +76,10 @@ class Linking:
 
     def is_connected(self, number: int) -> bool:
         return self.ready(number) is not None
+
+    def window_of(self, peer: Peer) -> Window:
+        """That of its standing link."""
+        return self._windows[peer.number]
 
     def has_window(self, peer: Peer) -> bool:
         """Whether one more batch may be under way to this peer."""
@@ -189,6 +185,20 @@ class Linking:
         for channel in self.services(number):
             channel.say(Cut(reason))
 
+    def agree_anew(self, peer: Peer) -> None:
+        """A direction moved beside the link: one at which both ends are still agreeing begins again.
+
+        What it goes on to say rests on where the direction was, so it is not heard.
+        """
+        arbiter = self.arbiters.known(peer.identity)
+        if arbiter is None:
+            return
+        standing = arbiter.standing
+        for fd in (arbiter.asking, standing.link if standing and not standing.ready else None):
+            if fd is not None and fd in self.channels:
+                self.channels[fd].is_stale = True
+                self.channels[fd].say(Cut(CARRIED))
+
     def services(self, number: int = 0) -> list[Channel]:
         """Who answers this peer out of the log, or any peer."""
         serving = (c for c in self.channels.values() if c.is_service)
@@ -243,7 +253,7 @@ class Linking:
     def standing(self, channel: Channel) -> Standing | None:
         """The peer's standing link if it is this one; what others still say is not heard."""
         peer = self.books.delivery.peers.get(channel.peer)
-        if peer is None or peer.removed or peer.blocked:
+        if peer is None or peer.removed or peer.blocked or channel.is_stale:
             return None
         arbiter = self.arbiters.known(channel.identity)
         standing = arbiter.standing if arbiter else None

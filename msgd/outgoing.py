@@ -17,7 +17,7 @@ from msgd.ending import Ending, waits
 from msgd.linking import Linking
 from msgd.log.errors import Damaged, StorageFull
 from msgd.log.index import known_ids
-from msgd.log.record import FLAG_HOLD_ENDS, Header, Kind, decode_ranges, encode_ranges
+from msgd.log.record import FLAG_HOLD_ENDS, Header, Kind, Range, decode_ranges, encode_ranges
 from msgd.peer.heads import chain
 from msgd.standing import Batch, Peer
 from msgd.wire.codec import decode_payload, encode
@@ -26,6 +26,8 @@ from msgd.wire.ledger import Duplicates, Refused, Send, Submit, Submitted
 RELEASE_MESSAGES = 4096
 RELEASE_BYTES = 256 << 10  # of messages in one released batch; a bigger message goes alone
 AT_HAND_BYTES = 4096  # so small a batch goes to the link worker at once, which else reads it from the log
+
+Piece = tuple[Range, bytes]  # messages of a record with their place, for a `released` record
 
 
 class Outgoing:
@@ -38,6 +40,7 @@ class Outgoing:
         self.ending = Ending(books)
         self.hold_s = 86400.0  # how long what is sent to an address waits for a person
         self.releasable: set[int] = set()  # peers for which a batch may be released
+        self._anew_end = 0  # log offset behind the last message whose id had been used by one that is gone
         self.on_act: Callable[[Peer, str], None] = lambda peer, user: None  # a person wants to be paired
 
     # --- submit -----------------------------------------------------------------------------------------
@@ -54,6 +57,8 @@ class Outgoing:
             channel.say(refusal)
             return
         ids = [frame.ids[at : at + 16] for at in range(0, len(frame.ids), 16)]
+        if frame.gone and frame.gone_upto >= self._anew_end:
+            books.recent.forget(frame.gone)
         repeated = self._repeated(channel, frame, ids)
         if repeated:
             return
@@ -68,6 +73,8 @@ class Outgoing:
         else:
             self._hold(channel, frame, payload, peer)
         books.remember(ids)
+        if frame.gone:
+            self._anew_end = books.store.end
         if journal.is_shown("message.queued"):
             for raw in ids:
                 books.event("message.queued", id=model.id_text(raw), peer=peer.name)
@@ -123,7 +130,8 @@ class Outgoing:
         repeated = recent.seen(ids)
         doubtful = recent.doubtful(ids)
         if doubtful:
-            found, position = known_ids(self.index_path, self.books.store.log_id, doubtful)
+            store = self.books.store
+            found, position = known_ids(self.index_path, store.directory, store.log_id, doubtful)
             if position < recent.start:
                 text = "The index is still catching up, so nobody can tell whether this id is known."
                 channel.say(Refused(frame.token, "Unexpected", text, "Repeat the call in a moment."))
@@ -146,63 +154,79 @@ class Outgoing:
                 self.releasable.discard(number)
                 continue
             try:
-                added = self._release(peer, link) or added
+                batch = self.release(peer)
             except Damaged as damage:  # what waits behind it keeps its order, so it waits, too
-                self.releasable.discard(number)
                 tell_damage(damage)
+                batch = None
+            except StorageFull:
+                batch = None
+            if batch is None:
+                self.releasable.discard(number)
+                continue
+            send = Send(batch.offset, batch.length, batch.first_seq, batch.count, batch.head)
+            self.books.promise(link, send)
+            added = True
         return added
 
-    def _release(self, peer: Peer, link: Channel) -> bool:
+    def release(self, peer: Peer) -> Batch | None:
+        """Give seqs to what waits first, up to one batch; None where nothing can be released yet.
+
+        Raises Damaged, StorageFull.
+        """
         books = self.books
         ranges, pieces, count = self._gather(peer)
         if not count:
-            self.releasable.discard(peer.number)
-            return False
+            return None
         body = encode_ranges(ranges)
         seq = peer.out.last + 1
         payload = b"".join(pieces)
         head = chain(peer.out.head, seq, count, payload)
-        try:
-            books.room(len(body), essential=True)
-            offset = books.add(
-                Kind.RELEASED,
-                peer=peer.number,
-                direction=model.OUT,
-                count=count,
-                first_seq=seq,
-                head=head,
-                payload=body,
-            )
-        except StorageFull:
-            self.releasable.discard(peer.number)
-            return False
+        books.room(len(body), essential=True)
+        offset = books.add(
+            Kind.RELEASED,
+            peer=peer.number,
+            direction=model.OUT,
+            count=count,
+            first_seq=seq,
+            head=head,
+            payload=body,
+        )
         length = books.store.end - offset
         batch = Batch(seq, count, offset, length, len(payload), head)
         books.delivery.released(peer, batch, [(r[0], r[3]) for r in ranges])
-        books.promise(link, Send(offset, length, seq, count, head))
-        return True
+        return batch
 
-    def _gather(self, peer: Peer) -> tuple[list[tuple[int, int, int, int]], list[bytes], int]:
-        """The next messages that wait, up to one batch: where they lie, their bytes, how many."""
-        ranges: list[tuple[int, int, int, int]] = []
+    def _gather(self, peer: Peer) -> tuple[list[Range], list[bytes], int]:
+        """The next messages that wait, up to one batch: where they lie, their bytes, how many.
+
+        Raises Damaged where the first one cannot be read; what stands before such a one goes alone.
+        """
+        ranges: list[Range] = []
         pieces: list[bytes] = []
         count = size = 0
-        for header, payload in self._waiting_records(peer):
-            if header.kind == Kind.RELEASED:
-                found = [(r, b"") for r in decode_ranges(self.books.reader.payload(header))]
-                found[0] = (found[0][0], payload)
-            else:
-                found = _live_pieces(header, payload, peer.out.ended.get(header.offset, []))
-            more = sum(len(piece) for _, piece in found)
-            messages = sum(r[3] for r, _ in found)
-            if count and (count + messages > RELEASE_MESSAGES or size + more > RELEASE_BYTES):
-                break
-            for place, piece in found:
-                ranges.append(place)
-                pieces.append(piece)
-            count += messages
-            size += more
+        try:
+            for header, payload in self._waiting_records(peer):
+                found = self._pieces_of(header, payload, peer)
+                more = sum(len(piece) for _, piece in found)
+                messages = sum(r[3] for r, _ in found)
+                if count and (count + messages > RELEASE_MESSAGES or size + more > RELEASE_BYTES):
+                    break
+                for place, piece in found:
+                    ranges.append(place)
+                    pieces.append(piece)
+                count += messages
+                size += more
+        except Damaged:
+            if not count:
+                raise
         return ranges, pieces, count
+
+    def _pieces_of(self, header: Header, payload: bytes, peer: Peer) -> list[Piece]:
+        """What of a record still waits."""
+        if header.kind != Kind.RELEASED:
+            return _live_pieces(header, payload, peer.out.ended.get(header.offset, []))
+        places = decode_ranges(self.books.reader.payload(header))
+        return [(places[0], payload), *((place, b"") for place in places[1:])]
 
     def _waiting_records(self, peer: Peer) -> Iterator[tuple[Header, bytes]]:
         """The committed records that wait, in order, with their messages' bytes."""
@@ -224,9 +248,7 @@ def _refusal(token: int, peer: Peer) -> Refused | None:
     return None
 
 
-def _live_pieces(
-    header: Header, payload: bytes, gone: list[int]
-) -> list[tuple[tuple[int, int, int, int], bytes]]:
+def _live_pieces(header: Header, payload: bytes, gone: list[int]) -> list[Piece]:
     """The stretches of a record's payload that did not end, each with its place for a `released` record."""
     if not gone:
         return [((header.offset, 0, len(payload), header.count), payload)]

@@ -162,6 +162,12 @@ class Peering(Pinning):
         self.books.event("peer.recovered", peer=peer.name, user=frame.user, reason=frame.detail)
         return True, peer.number
 
+    def _imported(self, frame: PutPeer) -> tuple[bool, int]:
+        peer = self._peer(frame)
+        self._change(peer, "imported", user=frame.user, reason=frame.detail)
+        self.books.event("parcel.taken", peer=peer.name, user=frame.user, reason=frame.detail)
+        return True, peer.number
+
     def _end_all(self, peer: Peer, reason: str) -> int:
         self.books.commit()  # an end may only name records of earlier appends
         return self.outgoing.ending.cancel_all(peer, reason)
@@ -182,4 +188,5 @@ PUTS: dict[str, Callable[[Peering, PutPeer], tuple[bool, int]]] = {
     "unblock": Peering._unblock,
     "remove": Peering._remove,
     "recovered": Peering._recovered,
+    "imported": Peering._imported,
 }

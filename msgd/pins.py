@@ -14,10 +14,12 @@
 | renamed | peer | another name |
 | blocked, removed | peer, address | nothing of what was on its way is sent any more |
 | unblocked | peer | as before |
-| rejected, recovered | peer or 0 | nothing: for the history |
+| exported | peer | what was released up to seq `seq` may be with it |
+| rejected, recovered, imported | peer or 0 | nothing: for the history |
 | invited | 0 | `invitation` may be used once, until it expires |
 | wrong proof | 0 | counted for the `invitation` |
 | invitation ended | 0 | it may not be used any more, for `reason` |
+| vacuumed | 0 | the segments that begin at `bases` are being removed |
 | own rotated | 0 | this node has `identity` now; what was open for the old one is over |
 
 Every record of a peer carries its identity, name and address as they are afterwards, except those for the
@@ -32,7 +34,7 @@ from msgd.standing import Invitation, Joining, Outward, Peer, PeerChange, Range
 MAX_INVITATIONS = 256  # that are remembered, so that a second use can be told from a wrong one
 MAX_ROTATIONS = 8  # the longest chain that a greet carries
 
-HISTORY_ONLY = ("rejected", "recovered")
+HISTORY_ONLY = ("rejected", "recovered", "imported")
 
 Rotation = tuple[bytes, bytes, bytes]
 
@@ -47,6 +49,7 @@ class Pins:
         self.invitations: dict[bytes, Invitation] = {}  # of this node, oldest first
         self.rotations: list[Rotation] = []  # of this node's own key, oldest first
         self.own_identity = b""  # since the last of them
+        self.leaving: list[int] = []  # bases of segments that a vacuum set out to remove
         self.next_peer = 1
 
     # --- questions --------------------------------------------------------------------------------------
@@ -172,6 +175,9 @@ class Pins:
         peer.removed, peer.blocked, peer.joining, peer.changed = True, False, None, b""
         _void(peer)
 
+    def _exported(self, peer: Peer, change: PeerChange, wall_ns: int) -> None:
+        peer.out.exported = change.seq
+
     def _nothing(self, peer: Peer, change: PeerChange, wall_ns: int) -> None:
         """For the history only."""
 
@@ -214,6 +220,9 @@ class Pins:
         for invitation in self.invitations.values():
             invitation.ended = invitation.ended or "expired"
 
+    def _vacuumed(self, change: PeerChange, start: bytes) -> None:
+        self.leaving = change.bases
+
     def _nothing_of_node(self, change: PeerChange, start: bytes) -> None:
         """For the history only."""
 
@@ -224,6 +233,7 @@ class Pins:
         for peer in peers:
             known = self.peers.get(peer.number)
             if known is not None:
+                known.out.unreceipted += peer.out.unreceipted
                 known.out.waiting += peer.out.waiting
                 known.out.ended.update(peer.out.ended)
                 continue
@@ -237,7 +247,7 @@ class Pins:
 def _void(peer: Peer) -> None:
     """What was in doubt has been ended: a later link begins a new epoch and never sends it."""
     out = peer.out
-    out.epoch = bytes(16)
+    out.epoch, out.base, out.opened, out.exported = bytes(16), 0, None, 0
     out.unreceipted, out.unreceipted_size = [], 0
     out.waiting, out.ended = [], {}
 
@@ -264,6 +274,8 @@ PEER_ACTIONS: dict[str, Callable[[Pins, Peer, PeerChange, int], None]] = {
     "removed": Pins._removed,
     "rejected": Pins._nothing,
     "recovered": Pins._nothing,
+    "exported": Pins._exported,
+    "imported": Pins._nothing,
 }
 
 NODE_ACTIONS: dict[str, Callable[[Pins, PeerChange, bytes], None]] = {
@@ -272,4 +284,5 @@ NODE_ACTIONS: dict[str, Callable[[Pins, PeerChange, bytes], None]] = {
     "invitation ended": Pins._invitation_ended,
     "own rotated": Pins._own_rotated,
     "rejected": Pins._nothing_of_node,
+    "vacuumed": Pins._vacuumed,
 }

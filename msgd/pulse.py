@@ -31,7 +31,7 @@ class Pulse:
         self._asked = 0
         self._answered = 0
         self._stall_told = False
-        self._counts = (0, 0, 0)  # connected, queued, held
+        self._pong = Pong(0, 0, 0, 0)  # the last one
         self._told_status = ""
 
     def begin(self) -> None:
@@ -42,7 +42,7 @@ class Pulse:
     def heard(self, pong: Pong, peers: int) -> None:
         """The log process answers; `peers`: how many are known."""
         self._answered = max(self._answered, pong.token)
-        self._counts = (pong.connected, pong.queued, pong.held)
+        self._pong = pong
         text = self.status(peers)
         if text != self._told_status:
             self._told_status = text
@@ -63,9 +63,10 @@ class Pulse:
 
     def status(self, peers: int) -> str:
         """The line for `systemctl status`."""
-        connected, queued, held = self._counts
-        text = f"{connected} of {peers} peers connected, {queued} messages queued"
-        return text + (f", {held} held" if held else "")
+        pong = self._pong
+        text = f"{pong.connected} of {peers} peers connected, {pong.queued} messages queued"
+        text += f", {pong.held} held" if pong.held else ""
+        return text + (f", {pong.index}" if pong.index else "")
 
     def _stalled_s(self) -> float:
         since_ns = self._page.syncing_since_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -10,7 +10,8 @@ from msgd import advising, model, showing
 from msgd.errors import StorageRefused, UsageError
 from msgd.finding import owner
 from msgd.history import History
-from msgd.rows import Cursor, Filter, Row
+from msgd.rows import Filter, Row
+from msgd.streaming import Stream
 from msgd.wire.ledger import PeerState
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 DIRECTIONS = {name: code for code, name in model.DIRECTIONS.items()}
 KINDS = {name: code for code, name in enumerate(model.MESSAGE_KINDS)}
+SEARCH_HINT = "Set it below [history] and `msgctl reload`, or look through all of it with `msgctl log -g`."
+FORMATS = {"json": 1}  # beside messages as objects
+ALONE_BYTES = 2 << 20  # of an answer without `more`: as JSON at most six times that, below a reply's limit
+ROW_BYTES = 1000  # of a message as JSON, beside its body
 
 
 class LogCall(msgspec.Struct):
@@ -36,6 +41,10 @@ class LogCall(msgspec.Struct):
     follow: bool | None = None
     after_cursor: str | None = None
     grep: str | None = None
+    format: str | None = None
+    changes: bool | None = None
+    steps: bool | None = None
+    search: str | None = None
 
 
 class IdCall(msgspec.Struct):
@@ -55,17 +64,14 @@ def log(control: Control, call: LogCall, more: bool) -> None:
     wanted = _filter(control, call)
     history = control.history()
     upto = control.place.page.committed
+    as_lines = _one_of(FORMATS, call.format, "format") is not None
     if not more:
-        rows = [row for part in history.query(wanted, upto) for row in part]
-        control.reply({"messages": [showing.message(row) for row in rows]})
+        control.reply(_all_at_once(history, wanted, upto))
         return
-    _stream(control, history, wanted, upto)
-    while call.follow:
-        control.follow(upto)
-        behind = Cursor(control.place.reader.log_id, (upto - 1, 0), None).text
-        upto = control.place.page.committed
-        wanted = msgspec.structs.replace(wanted, lines=None, reverse=False, after=behind)
-        _stream(control, history, wanted, upto)
+    stream = Stream(control, history, wanted, as_lines=as_lines, steps=bool(call.steps))
+    stream.tell(upto)
+    if call.follow:
+        stream.follow(upto, changes=bool(call.changes))
     if control.damage:
         raise StorageRefused(
             f"Part of the log could not be read: {control.damage[0]}.", "The rest was shown."
@@ -73,9 +79,15 @@ def log(control: Control, call: LogCall, more: bool) -> None:
     control.reply({"messages": []})
 
 
-def _stream(control: Control, history: History, wanted: Filter, upto: int) -> None:
+def _all_at_once(history: History, wanted: Filter, upto: int) -> dict[str, Any]:
+    rows: list[Row] = []
+    size = 0
     for part in history.query(wanted, upto):
-        control.reply({"messages": [showing.message(row) for row in part]}, continues=True)
+        rows += part
+        size += sum(len(row.body) for row in part) + ROW_BYTES * len(part)
+        if size > ALONE_BYTES:
+            raise UsageError("More messages fit than one reply can hold.", "Call `Log` with `more`.")
+    return {"messages": [showing.message(row) for row in rows]}
 
 
 def _filter(control: Control, call: LogCall) -> Filter:
@@ -86,6 +98,8 @@ def _filter(control: Control, call: LogCall) -> Filter:
             raise UsageError(
                 f"{call.id!r} is not the beginning of an id: expected 4 or more hexadecimal digits."
             )
+    if call.search is not None and not control.place.config.history.search:
+        raise UsageError("No index of words is kept on this node: history.search is false.", SEARCH_HINT)
     return Filter(
         peer=None if call.peer is None else control.lookup(call.peer, removed=True).number,
         direction=_one_of(DIRECTIONS, call.direction, "direction"),
@@ -99,6 +113,7 @@ def _filter(control: Control, call: LogCall) -> Filter:
         reverse=bool(call.reverse),
         after=call.after_cursor,
         grep=call.grep,
+        search=call.search,
     )
 
 

@@ -11,15 +11,20 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from msgd.asking import LinkEnded
 from msgd.model import IN, OUT
 from msgd.past import Past
 from msgd.peer.frames import Batch, Epoch, EpochDone, State
 from msgd.peer.reconcile import RECEIVER, SENDER, Agree, Ahead, NewEpoch, Resend
 from msgd.wire import ledger
-from msgd.wire.frame import Frame
+from msgd.wire.frame import EpochEnds, Frame
 
 if TYPE_CHECKING:
     from msgd.link import Link
+
+GONE_MEANWHILE = "what it lost is not kept here any more"  # the next link agrees on a new epoch
 
 
 class LinkRefused(OSError):
@@ -46,7 +51,7 @@ class Agreement:
         connection = self.link.wire.connection
         out, inward = connection.conclusion(OUT), connection.conclusion(IN)
         if isinstance(out, Ahead) and out.who == SENDER:
-            self.link.say(State(OUT, out.seq, self._head(OUT, out.seq)))
+            self.link.say(State(OUT, out.seq, self._head_to_send_from(out.seq)))
             out = connection.conclusion(OUT)
         if isinstance(inward, Ahead) and inward.who == RECEIVER:
             self.link.say(State(IN, inward.seq, self._head(IN, inward.seq)))
@@ -78,9 +83,9 @@ class Agreement:
             self._ask(ledger.Proven(self._token(), conclusion.proven))
         base = max(sender.last, receiver.last) + 1
         ends = (base, sender.last, sender.head, receiver.last, receiver.head)
-        epoch = self._ask_epoch(OUT, b"", *ends)
+        opened = self._ask_epoch(OUT, b"", *ends, receiver.epoch)
         self._opened[OUT] = True
-        self.link.say(Epoch(epoch, *ends))
+        self.link.say(Epoch(*msgspec.structs.astuple(opened)))
 
     def _ask_epoch(
         self,
@@ -91,8 +96,9 @@ class Agreement:
         sender_head: bytes,
         receiver_last: int,
         receiver_head: bytes,
-    ) -> bytes:
-        """Begin an epoch on this disk; without one given, a new one. Returns it."""
+        receiver_epoch: bytes = b"",
+    ) -> EpochEnds:
+        """Begin an epoch on this disk; without one given, a new one or the present one again."""
         answer = self._ask(
             ledger.OpenEpoch(
                 self._token(),
@@ -103,11 +109,12 @@ class Agreement:
                 sender_head,
                 receiver_last,
                 receiver_head,
+                receiver_epoch,
             )
         )
         if not isinstance(answer, ledger.EpochOpened):
             raise LinkRefused("the log has no room for a new epoch")
-        return answer.state.epoch
+        return answer.ends
 
     def _make_ready(self, next_seq: int) -> None:
         self.is_ready = True
@@ -123,11 +130,18 @@ class Agreement:
         """What the peer once receipted and has lost, from this log: seqs from `first`, before `stop`."""
         if first >= stop:
             return
-        past = Past(self.link.reader, self.link.peer)
-        for record in past.batches(first, stop):
-            payload = memoryview(self.link.reader.batch(record))
-            yield Batch(record.first_seq, record.count, record.head, payload)
-        past.close()
+        past = self._past()
+        try:
+            for record in past.batches(first, stop):
+                payload = memoryview(self.link.reader.batch(record))
+                yield Batch(record.first_seq, record.count, record.head, payload)
+                first = record.first_seq + record.count
+        except LookupError as error:
+            raise LinkEnded(f"{GONE_MEANWHILE}: {error}") from error
+        finally:
+            past.close()
+        if first < stop:
+            raise LinkEnded(GONE_MEANWHILE)
 
     def _resend(self) -> None:
         """Old batches as far as the peer's window goes; behind the last one the log process takes over."""
@@ -162,11 +176,27 @@ class Agreement:
         assert isinstance(answer, ledger.HeadIs)
         if answer.head:
             return answer.head
-        past = Past(self.link.reader, self.link.peer)
+        past = self._past()
         try:
             return past.head_at(direction, seq)
         finally:
             past.close()
+
+    def _head_to_send_from(self, seq: int) -> bytes | None:
+        """The head at `seq` of what we send; None also where something behind it is not kept any more."""
+        head = self._head(OUT, seq)
+        answer = self._ask(ledger.FirstUnreceipted(self._token()))
+        assert isinstance(answer, ledger.UnreceiptedFrom)
+        if head is None or seq + 1 >= answer.seq:
+            return head
+        past = self._past()
+        try:
+            return head if past.can_send(seq + 1, answer.seq) else None
+        finally:
+            past.close()
+
+    def _past(self) -> Past:
+        return Past(self.link.reader, self.link.peer, self.link.keep_alive)
 
     def _ask(self, frame: Any) -> Frame:
         return self.link.ledger.ask(frame)

@@ -42,6 +42,7 @@ class Missing(NamedTuple):
     epochs: list[Epoch]
     spans: list[Span]
     waiting: int  # messages above all that this node knows of: the link brings them, or names them as lost
+    gone: list[Span]  # lost here, and no longer kept there
 
 
 class Recovering:
@@ -73,14 +74,19 @@ class Recovering:
 
     def _missing(self, direction: int, theirs: Outline) -> Missing:
         track = self.pair.tracks[direction]
-        there = theirs.held
-        if direction == IN:  # what it sent and never saw receipted was never here, or comes again
-            there = spans.less(spans.less(there, theirs.void), [(theirs.receipt + 1, 1 << 62)])
-        lacking = spans.less(there, track.held)
+        lacking, gone = (self._lacking(direction, theirs, each) for each in (theirs.held, theirs.gone))
         above = [(track.last + 1, 1 << 62)]
         wanted = spans.less(lacking, above)
         epochs = [epoch for epoch in theirs.epochs if not track.knows_epoch(epoch)] if wanted else []
-        return Missing(direction, epochs, wanted, spans.count(lacking) - spans.count(wanted))
+        waiting = spans.count(lacking) - spans.count(wanted)
+        return Missing(direction, epochs, wanted, waiting, spans.less(gone, above))
+
+    def _lacking(self, direction: int, theirs: Outline, there: list[Span]) -> list[Span]:
+        """What of these seqs was here and was lost: not what a person here did not want to keep."""
+        track = self.pair.tracks[direction]
+        if direction == IN:  # what it sent and never saw receipted was never here, or comes again
+            there = spans.less(spans.less(there, theirs.void), [(theirs.receipt + 1, 1 << 62)])
+        return spans.less(spans.less(there, track.held), track.gone)
 
     def fetch(self, missing: Missing) -> None:
         """Get it, check it, put it. Raises NotTheSame, and as `Questions.ask`."""

@@ -2,30 +2,43 @@
 
 import msgspec
 
+from msgd import lag
 from msgd.books import Books
 from msgd.linking import Linking
+from msgd.log.record import Kind
 from msgd.standing import Peer
-from msgd.wire.ledger import Break, PeerState, Pong, Snapshot, State
+from msgd.wire.ledger import Break, Indexed, PeerState, Pong, Snapshot, State
 
 
-def pong(token: int, books: Books, links: Linking) -> Pong:
-    """At work; with what is queued and what is held."""
+def pong(token: int, books: Books, links: Linking, indexed: Indexed) -> Pong:
+    """At work; with what is queued and what is held, and how far the index is behind."""
     queued = held = 0
     for peer in books.delivery.live():
         held_here = _held(peer, links)
         held += held_here
         queued += peer.out.queued_count - held_here
-    return Pong(token, links.connected(), queued, held)
+    index = lag.told(books.store.committed - indexed.offset, indexed.is_new, indexed.done)
+    return Pong(token, links.connected(), queued, held, index)
 
 
-def state(frame: Snapshot, books: Books, links: Linking, indexed: int) -> State:
+def state(frame: Snapshot, books: Books, links: Linking, indexed: Indexed) -> State:
     """The answer to Snapshot."""
     peers = books.delivery.peers
     chosen = [peers[frame.peer]] if frame.peer in peers else peers.values()
     states = [peer_state(peer, books, links) for peer in chosen]
     store = books.store
     is_cloned = links.clones.holds(0, books.clock.mono_ns() / 1e9)
-    return State(frame.token, store.log_id, books.generation, states, indexed, store.is_full, is_cloned)
+    return State(
+        token=frame.token,
+        log_id=store.log_id,
+        generation=books.generation,
+        peers=states,
+        indexed=indexed.offset,
+        full=store.is_full,
+        is_cloned=is_cloned,
+        index_is_new=indexed.is_new,
+        index_done=indexed.done,
+    )
 
 
 def peer_state(peer: Peer, books: Books, links: Linking) -> PeerState:
@@ -65,9 +78,18 @@ def peer_state(peer: Peer, books: Books, links: Linking) -> PeerState:
         is_cloned=links.clones.holds(peer.number, books.clock.mono_ns() / 1e9),
         is_joining=peer.joining is not None,
         tried_mono_ns=status.tried_mono_ns,
+        exported=out.exported,
+        open_from=_open_from(peer, books.store.committed),
     )
 
 
 def _held(peer: Peer, links: Linking) -> int:
     """How many messages wait without a seq because of who the peer is."""
     return peer.out.waiting_count if links.hold_of(peer).reason else 0
+
+
+def _open_from(peer: Peer, committed: int) -> int:
+    # of what a new epoch made wait again the messages stand somewhere before
+    places = [each.start if each.kind == Kind.HELD else 0 for each in peer.out.waiting]
+    places += [batch.start for batch in peer.out.unreceipted]
+    return min(places, default=committed)

@@ -13,6 +13,7 @@ import msgspec
 from msgd import model
 from msgd.errors import UsageError
 from msgd.log.index import Location
+from msgd.log.terms import Terms
 
 CURSOR = re.compile(r"l=([0-9a-f]{16});o=([0-9a-f]{1,16});i=([0-9]{1,10})(?:;m=([0-9a-f]{32}))?")
 CURSOR_HINT = (
@@ -32,6 +33,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int | None = None  # of the time when this node stored it, CLOCK_REALTIME; this and later
     until_ns: int | None = None  # this and earlier
     grep: str | None = None  # a regular expression, found anywhere in the body read as UTF-8
+    search: str | None = None  # words that the body has to contain, as log.terms reads them
     lines: int | None = None  # only the last so many
     reverse: bool = False  # the newest first
     after: str | None = None  # a cursor: only what stands behind it
@@ -46,6 +48,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.lines is not None and self.lines < 0:
             raise UsageError(f"The number of messages is {self.lines}.", "Give 0 or more.")
+        if self.search is not None:
+            Terms(self.search)
         try:
             re.compile(self.grep or "")
         except (re.error, RecursionError, OverflowError) as error:

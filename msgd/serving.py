@@ -97,6 +97,8 @@ class Serving:
             code, detail = "damaged", damaged.why[:200]
         except msgspec.MsgspecError as error:
             code, detail = "damaged", f"a record is not what its kind says: {error}"[:200]
+        except LookupError as error:  # it went just now
+            code, detail = "gone", str(error)[:200]
         self._tell_damage()
         self.talk.say(End(ask.number, code, detail))
 
@@ -157,6 +159,8 @@ class Serving:
                 payload = memoryview(self.pair.payload(header))
             except Damaged as damaged:
                 self.pair.note(damaged)
+            except LookupError:  # it went just now
+                continue
             else:
                 piece = (header.first_seq, header.count, before, header.head, header.wall_ns, payload)
                 self.talk.say(Piece(*piece))

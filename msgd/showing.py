@@ -7,6 +7,7 @@ from typing import Any
 
 from msgd import advising, model
 from msgd.errors import TooLate
+from msgd.lines import rfc3339
 from msgd.log.reader import Reader
 from msgd.log.record import FLAG_HOLD_ENDS, Header, Kind
 from msgd.rows import Row
@@ -14,13 +15,9 @@ from msgd.trust.identity import identity_text
 from msgd.wire.ledger import PeerState
 from msgd.wire.trust import RequestState
 
-__all__ = ["identity_text"]
+__all__ = ["identity_text", "rfc3339"]
 
-
-def rfc3339(ns: int) -> str:
-    """Unix nanoseconds as RFC 3339 in UTC, with nine digits of fraction."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+EXPORTED = "exported, may already be there"
 
 
 def message(row: Row) -> dict[str, Any]:
@@ -167,13 +164,19 @@ def waiting(
         "id": model.id_text(row.id),
         "peer": peer.name,
         "state": row.state,
-        "reason": row.reason or reason or ("on its way" if row.seq else "waiting for the window"),
+        "reason": _waits_for(row, peer, reason),
         "since_ns": row.stored_at_ns,
         "size": len(row.body),
         "next_try_s": next_try_s,
-        "expires_at_ns": expires_ns or None,
+        "expires_at_ns": None if row.seq else expires_ns or None,  # what is released may be there already
         "next": next_command if row.state == model.HELD else None,
     }
+
+
+def _waits_for(row: Row, peer: PeerState, reason: str | None) -> str:
+    if row.seq and row.seq <= peer.exported:
+        return EXPORTED
+    return row.reason or reason or ("on its way" if row.seq else "waiting for the window")
 
 
 def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, Any]]:
@@ -221,6 +224,11 @@ def next_step(row: Row, peer: PeerState, asked: RequestState | None, own_name: s
     if peer.hold and not row.seq:
         return _held_step(advising.pairing(peer, asked, own_name))
     reason, next_try_s = waiting_reason(peer)
+    if row.seq and row.seq <= peer.exported and reason is not None:
+        return (
+            f"It was {EXPORTED}: a parcel from {row.to}, or a link, brings the receipt. "
+            f"`msgctl export {row.to}` makes another parcel with it."
+        )
     if reason is None:
         return f"{row.to} is connected: its receipt is on the way."
     when = f" Next try in {next_try_s:.0f} s." if next_try_s is not None else ""

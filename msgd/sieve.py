@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable
 
 from msgd import model
+from msgd.audit import CONTROL
 from msgd.layers import Layer
-from msgd.log.index import IN_LANES, NUMBERED, RECOVERED_OUT, WAITING
+from msgd.log.index import IN_LANES, NUMBERED, RECEIVED, RECOVERED_OUT, WAITING
+from msgd.log.terms import Terms
+from msgd.needle import needle_test
 from msgd.rows import Filter
 from msgd.wire.codec import Message
 
@@ -25,6 +28,11 @@ def lanes_of(wanted: Filter) -> frozenset[int]:
     return lanes
 
 
+def lane_of(direction: int) -> int:
+    """One of the lanes of a direction."""
+    return RECEIVED if direction == model.IN else NUMBERED
+
+
 def windows(layer: Layer, wanted: Filter, reverse: bool) -> list[tuple[int, int]]:
     """The stretches of a layer where the stored time may fit."""
     if wanted.since_ns is None and wanted.until_ns is None:
@@ -35,7 +43,42 @@ def windows(layer: Layer, wanted: Filter, reverse: bool) -> list[tuple[int, int]
     return found[::-1] if reverse else found
 
 
-def content_test(wanted: Filter) -> Fits | None:
+class Sieve:
+    """What a filter asks of a record and of the messages in it, beyond what the index knows."""
+
+    def __init__(self, wanted: Filter) -> None:
+        self._since_ns = -ANY_TIME if wanted.since_ns is None else wanted.since_ns
+        self._until_ns = ANY_TIME if wanted.until_ns is None else wanted.until_ns
+        self.is_timed = wanted.since_ns is not None or wanted.until_ns is not None
+        self.fits = _content_test(wanted)
+        self.terms = None if wanted.search is None else Terms(wanted.search)
+        self.may_fit = _bytes_test(wanted, self.terms)  # of bytes that hold a body
+
+    @property
+    def reads(self) -> bool:
+        """Whether a record must be read to know."""
+        return self.is_timed or self.fits is not None or self.terms is not None
+
+    def takes(self, message: Message) -> bool:
+        """Whether the message may be shown by what is in it."""
+        if self.fits is not None and not self.fits(message):
+            return False
+        return self.terms is None or self.terms.fits(message.body)
+
+    def fits_time(self, wall_ns: int) -> bool:
+        """Whether what was stored then may be shown."""
+        return self._since_ns <= wall_ns <= self._until_ns
+
+
+def _bytes_test(wanted: Filter, terms: Terms | None) -> Callable[[bytes], bool] | None:
+    """Whether a payload may hold a message that fits; None when that is not worth asking."""
+    if wanted.kind == CONTROL:
+        return None  # what was done here is told in words that do not stand in its record
+    found = None if wanted.grep is None else needle_test(wanted.grep)
+    return terms.may_fit if found is None and terms is not None else found
+
+
+def _content_test(wanted: Filter) -> Fits | None:
     """Whether a message fits by what is in it; None when nothing of that is asked."""
     tests: list[Fits] = []
     if wanted.id is not None:
@@ -46,8 +89,16 @@ def content_test(wanted: Filter) -> Fits | None:
     if wanted.user is not None:
         tests.append(lambda message: message.user == wanted.user)
     if wanted.grep is not None:
-        search = re.compile(wanted.grep).search
-        tests.append(lambda message: search(message.body.decode("utf-8", "replace")) is not None)
+        tests.append(_grep(wanted.grep))
     if not tests:
         return None
     return tests[0] if len(tests) == 1 else lambda message: all(test(message) for test in tests)
+
+
+def _grep(pattern: str) -> Fits:
+    search, may_fit = re.compile(pattern).search, needle_test(pattern)
+    if may_fit is None:
+        return lambda message: search(message.body.decode("utf-8", "replace")) is not None
+    return lambda message: (
+        may_fit(message.body) and search(message.body.decode("utf-8", "replace")) is not None
+    )

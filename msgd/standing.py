@@ -2,8 +2,8 @@
 
 Nothing here is the truth; the log is. Each struct below can be rebuilt by applying records in order, and
 is what a checkpoint holds (msgpack, one `Peer` per peer), so that a start reads one segment, not the log.
-Its size is bounded per peer: by the window for what is unreceipted, by one `Range` per 1,024 messages or
-1 MiB for what waits.
+Its size is bounded per peer: by the window for what is unreceipted, or by one `Batch` per 256 KiB that
+went into a parcel; by one `Range` per 1,024 messages or 1 MiB for what waits.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ class Batch(msgspec.Struct, array_like=True):
     length: int  # of the whole record
     size: int  # bytes of messages
     head: bytes
+    start: int = 0  # log offset from which on its messages stand, in records before its own where it was held
 
     @property
     def last_seq(self) -> int:
@@ -61,6 +62,9 @@ class Outward(msgspec.Struct):
     unreceipted_size: int = 0  # bytes of messages in them
     waiting: list[Range] = []
     ended: dict[int, list[int]] = {}  # record offset -> places in it that ended while waiting
+    base: int = 0  # the first seq of this epoch, 0 unknown
+    opened: "EpochChange | None" = None  # how this epoch began
+    exported: int = 0  # up to this seq of this epoch a parcel has it: it may be with the peer
 
     @property
     def waiting_count(self) -> int:
@@ -146,9 +150,14 @@ class PeerChange(msgspec.Struct, omit_defaults=True):
     secret: bytes = b""  # 16 bytes
     expires_s: int = 0  # Unix seconds
     expires_boot_ns: int = 0  # CLOCK_BOOTTIME of the boot in the record's header
+    seq: int = 0  # exported: all up to this seq
     addresses: list[str] = []  # joining
     reason: str = ""
     rotation: tuple[bytes, bytes, bytes] | None = None  # old SPKI, signatures by the old and the new key
+    segments: int = 0  # vacuumed: how many went
+    messages: int = 0  # the same: that stood in them
+    size: int = 0  # the same, in bytes
+    bases: list[int] = []  # the same: where they began
 
 
 class EpochChange(msgspec.Struct, omit_defaults=True):
@@ -197,6 +206,7 @@ class Global(msgspec.Struct):
     invitations: list[Invitation] = []
     rotations: list[tuple[bytes, bytes, bytes]] = []  # of this node's own key, oldest first
     identity: bytes = b""  # this node's own since the last of them
+    leaving: list[int] = []  # bases of segments that are being removed
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -206,6 +216,7 @@ _peers = msgspec.msgpack.Decoder(list[Peer]).decode
 CHECKPOINT_BYTES = 512 << 10  # a payload is closed at this size
 PART_RANGES = 4096  # of one peer in one payload, about 180 KiB
 PART_ENDED = 16_384  # the same, about 250 KiB where each is a record of its own
+PART_BATCHES = 4096  # the same, about 250 KiB
 
 
 def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
@@ -228,11 +239,17 @@ def encode_checkpoint(head: Global, peers: list[Peer]) -> list[bytes]:
 def _parts(peer: Peer) -> Iterator[Peer]:
     """The peer itself, without what does not fit into one payload; then the rest, under the same number."""
     out = peer.out
-    if len(out.waiting) <= PART_RANGES and sum(map(len, out.ended.values())) <= PART_ENDED:
+    if (
+        len(out.waiting) <= PART_RANGES
+        and len(out.unreceipted) <= PART_BATCHES
+        and sum(map(len, out.ended.values())) <= PART_ENDED
+    ):
         yield peer
         return
-    bare = msgspec.structs.replace(out, waiting=[], ended={})
+    bare = msgspec.structs.replace(out, unreceipted=[], waiting=[], ended={})
     yield msgspec.structs.replace(peer, out=bare)
+    for at in range(0, len(out.unreceipted), PART_BATCHES):
+        yield _rest(peer, Outward(unreceipted=out.unreceipted[at : at + PART_BATCHES]))
     for at in range(0, len(out.waiting), PART_RANGES):
         yield _rest(peer, Outward(waiting=out.waiting[at : at + PART_RANGES]))
     part: dict[int, list[int]] = {}

@@ -15,7 +15,7 @@ told by other records, which an index finds by that place or by the peer and the
 Records from `upto` on do not exist for it. Pure but for the tables that it reads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -23,6 +23,10 @@ from typing import NamedTuple
 from msgd import model
 from msgd.log.index import ENDING, EPOCH, KEY, LANES, NUMBERED, RECEIPT, RELEASE, Index
 from msgd.log.record import Kind
+
+RECEIPTS = 256  # looked up at once
+SINGLE_KINDS = frozenset({Kind.OUT, Kind.IN})
+NOTHING = (0, -1, 0)  # a receipt that covers no seq
 
 FirstIndex = Callable[
     [int, int], int
@@ -50,6 +54,11 @@ class Span(NamedTuple):
     by: int  # log offset of the receipt or the ending, 0: none
 
 
+def is_single(place: Place) -> bool:
+    """Whether it holds one message, and is one of those that there are many of."""
+    return place.count == 1 and place.kind in SINGLE_KINDS
+
+
 class States:
     """The rules, over `layers`: indexes that hold all before `upto`, those of older records first."""
 
@@ -64,10 +73,18 @@ class States:
         self._upto = upto
         self._first_index = first_index
         self._is_held = is_held
-        self._release = [layer.release for layer in layers if not layer.release.is_empty]
-        self._ending = [layer.ending for layer in layers if not layer.ending.is_empty]
         self._bases: dict[int, list[tuple[int, int]]] = {}
         self._covered: dict[int, tuple[int, int, int]] = {}  # peer -> first and last seq, and their receipt
+        self._coming: dict[int, Iterator[tuple[int, int]]] = {}  # peer -> the receipts that follow that one
+        self.renew()
+
+    def renew(self) -> None:
+        """An index has got older records, too."""
+        self._release = [layer.release for layer in self._layers if not layer.release.is_empty]
+        self._ending = [layer.ending for layer in self._layers if not layer.ending.is_empty]
+        self._bases.clear()
+        self._covered.clear()
+        self._coming.clear()
 
     def of(self, place: Place) -> list[Span]:
         """What happened to the messages of this place, in order of their indexes."""
@@ -89,6 +106,28 @@ class States:
             first = {index: (at, state) for index, at, state in reversed(endings)}
             new = [Span(i, i + 1, 0, model.STATES[state], at) for i, (at, state) in sorted(first.items())]
             spans = _overlaid(spans, new, lambda old, end: not old.by or end.by < old.by)
+        return spans
+
+    def alone(self, places: Iterable[Place]) -> list[Span]:
+        """What happened to the messages of single places, in order of offsets: one span each."""
+        spans: list[Span] = []
+        covered, new, add = self._covered, tuple.__new__, spans.append
+        free = named = -1  # of the offsets from the one to the other nothing names any
+        for place in places:
+            offset, _, kind, seq, peer, _ = place
+            if kind == Kind.IN:
+                add(new(Span, (0, 1, seq, model.RECEIVED, 0)))
+                continue
+            if not free <= offset < named:
+                free, named = offset, self._next_named(offset)
+            if offset == named:
+                spans += self.of(place)
+                continue
+            first, last, by = covered.get(peer, NOTHING)
+            if first <= seq <= last:
+                add(new(Span, (0, 1, seq, model.STORED, by)))
+            else:
+                spans += self._numbered(peer, 0, 1, seq)
         return spans
 
     def life(self, place: Place, index: int) -> list[int]:
@@ -123,17 +162,27 @@ class States:
 
     def _receipt(self, peer: int, seq: int) -> tuple[int, int] | None:
         """The first receipt of its epoch for this seq or a higher one: what it covers, and where it lies."""
-        first, last, offset = self._covered.get(peer, (0, -1, 0))
+        first, last, offset = self._covered.get(peer, NOTHING)
         if first <= seq <= last:
             return last, offset
+        found = self._next_receipt(peer, seq, last)
+        if found is None or found[1] >= self._void_at(peer, seq):
+            self._coming.pop(peer, None)
+            return None
+        self._covered[peer] = (seq, *found)
+        return found
+
+    def _next_receipt(self, peer: int, seq: int, last: int) -> tuple[int, int] | None:
+        """The same of any epoch; `last`: what the one found before covers."""
+        if seq > last:
+            for found in self._coming.get(peer, ()):
+                if seq <= found[0]:
+                    return found
         for layer in self._layers:
-            entry = layer.receipt.first(peer, KEY.pack(seq))
-            if entry is not None:
-                last, offset = RECEIPT.unpack(entry)
-                if offset >= self._void_at(peer, seq):
-                    return None
-                self._covered[peer] = (seq, last, offset)
-                return last, offset
+            entries = layer.receipt.following(peer, KEY.pack(seq), RECEIPTS)
+            if entries:
+                coming = self._coming[peer] = RECEIPT.iter_unpack(b"".join(entries))
+                return next(coming)
         return None
 
     def _void_at(self, peer: int, seq: int) -> int:
@@ -156,6 +205,11 @@ class States:
         entries = [e for table in self._release for e in table.find(0, lo, hi)]
         found = {RELEASE.unpack(entry) for entry in entries}
         return sorted((at, start, count, seq) for _, start, count, seq, at in found if at < self._upto)
+
+    def _next_named(self, record: int) -> int:
+        """The least log offset from this one on that a release or an ending names; `upto` if none is."""
+        firsts = [table.first(0, KEY.pack(record)) for table in (*self._release, *self._ending)]
+        return min((KEY.unpack_from(entry)[0] for entry in firsts if entry is not None), default=self._upto)
 
     def _endings(self, record: int) -> list[tuple[int, int, int]]:
         """(index, offset of the `ended` record, state)."""
@@ -181,19 +235,20 @@ def _overlaid(old: list[Span], new: list[Span], takes: Callable[[Span, Span], bo
             start, stop = max(over.start, under.start), min(over.stop, under.stop)
             if takes(under, over):
                 if at < start:
-                    result.append(_part(under, at, start))
-                part = _part(over, start, stop)
+                    result.append(part_of(under, at, start))
+                part = part_of(over, start, stop)
                 if not over.seq and over.by:
-                    part = part._replace(seq=_part(under, start, stop).seq)
+                    part = part._replace(seq=part_of(under, start, stop).seq)
                 result.append(part)
                 at = stop
             if over.stop > under.stop:
                 break
             place += 1
         if at < under.stop:
-            result.append(_part(under, at, under.stop))
+            result.append(part_of(under, at, under.stop))
     return result
 
 
-def _part(span: Span, start: int, stop: int) -> Span:
+def part_of(span: Span, start: int, stop: int) -> Span:
+    """The part [start, stop) of a span."""
     return Span(start, stop, span.seq and span.seq + start - span.start, span.state, span.by)

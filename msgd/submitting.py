@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from msgd.control import Control
 
 MAX_PENDING = 64  # calls under way; more wait in the socket
+MOST_TRIES = 3  # of a call that meets a change: of who is a peer, of what is kept
 NEEDS_A_PERSON = (advising.KEY_CHANGED, advising.FORGOTTEN, advising.BLOCKED)
 
 _ended = msgspec.msgpack.Decoder(tuple[str, str, list[tuple[int, int]]]).decode
@@ -105,7 +107,7 @@ class Submitting:
             names += [a.encode() for a in self.control.addresses_of(peer)]
         return key_id(self.control.user, names, call.key, self.control.is_kept)
 
-    def _submit(self, pending: Pending) -> None:
+    def _submit(self, pending: Pending, gone: Sequence[bytes] = (), gone_upto: int = 0) -> None:
         call, number = pending.call, pending.peer.number
         if pending.wants_stored:
             self._watch(number)
@@ -114,7 +116,7 @@ class Submitting:
         ttl_ns = (call.ttl_ms or 0) * 1_000_000
         generation = self.control.state(fresh=False).generation
         ids, user = b"".join(pending.ids), self.control.user
-        frame = Submit(token, number, pending.count, ids, ttl_ns, generation, user)
+        frame = Submit(token, number, pending.count, ids, ttl_ns, generation, user, [*gone], gone_upto)
         self.control.tell(frame, pending.payload)
 
     def _watch(self, number: int) -> None:
@@ -137,7 +139,7 @@ class Submitting:
                     self._repeated(pending, frame.ids)
                 except MsgdError as error:
                     self._refuse(pending, error)
-            case Refused(name="Stale") if pending.tries < 3:
+            case Refused(name="Stale") if pending.tries < MOST_TRIES:
                 self._again(pending)
             case Refused():
                 self._fail(pending, frame)
@@ -181,6 +183,12 @@ class Submitting:
 
         Raises MsgdError when that cannot be done.
         """
+        upto = self.control.place.reader.committed
+        gone = [raw for raw in known if not self.control.is_kept(raw)]
+        if gone and pending.tries < MOST_TRIES and not self.control.damage:
+            pending.tries += 1
+            self._submit(pending, gone, upto)
+            return
         seen = set(known)
         messages = decode_payload(pending.payload, pending.count)
         fresh = [m for m in messages if m.id not in seen]

@@ -420,13 +420,15 @@ class Supervisor:
         except ConfigError as error:
             journal.event("reload.refused", reason=error.message)
             self.notifier.ready(self.pulse.status(self.dialling.peers()))
-            return f"{error.message} {error.hint}".strip()
+            return f"{error.message.removesuffix('.')}. {error.hint}".strip()
         self._apply(config)
         journal.event("daemon.reloaded")
         self.notifier.ready(self.pulse.status(self.dialling.peers()))
         return ""
 
     def _apply(self, config: Config) -> None:
+        if config.history.search != self.config.history.search:
+            self.children.kill(signal.SIGTERM, Kind.INDEX)  # the next one knows; it may be killed at any time
         self.config = config
         journal.set_level(config.log_level)
         limits = config.limits
@@ -436,7 +438,7 @@ class Supervisor:
         self.dialling.limit(limits.backoff_max_s)
         self.pulse.stall_s = limits.watchdog_stall_s
         self.node = node_with(self.node, config)
-        pairing = config.pairing
+        pairing, history = config.pairing, config.history
         self._say_log(
             Settings(
                 config.log_level,
@@ -444,6 +446,8 @@ class Supervisor:
                 limits.window_batches,
                 pairing.hold_s,
                 pairing.trust,
+                str(history.keep_time or ""),
+                str(history.keep_size or ""),
             )
         )
 

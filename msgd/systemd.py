@@ -64,10 +64,6 @@ class Notifier:
         """Why we are about to end; `errno` shows as StatusErrno."""
         self.notify(STATUS=status, **({"ERRNO": errno} if errno else {}))
 
-    def extend_timeout(self, seconds: float, status: str) -> None:
-        """Starting or stopping takes longer: this many seconds more from now."""
-        self.notify(EXTEND_TIMEOUT_USEC=int(seconds * 1e6), STATUS=status)
-
 
 def _ascii(value: str | int) -> str:
     return str(value).encode("ascii", "replace").decode().replace("\n", " ")

@@ -1,36 +1,31 @@
 """What one log holds of a pair of nodes, direction by direction, in the order of seqs.
 
-A *track* is one direction: its batches, wherever they lie, and where its epochs begin. In the log they
-stand in the order of seqs, but for what was recovered later: that stands in *runs*, each in order. So a
-track remembers where every STEP-th batch lies and the runs, and goes through the headers of the log for the
-rest; bodies are read when asked for.
-
-Of a direction that this node sends, seqs that had no receipt when a new epoch began are *void*: their
-messages were sent again under other seqs. The receiver may hold them, or not.
+`Pair` goes through the headers of the log once for both directions (`track`), and for whatever is asked again
+from the nearest place that is remembered; bodies are read only then.
 """
 
 import heapq
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from operator import attrgetter
-from typing import NamedTuple
 
 import msgspec
 
 from msgd import spans
+from msgd.log import segment
 from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
-from msgd.log.record import HEADER_BYTES, Header, Kind
+from msgd.log.record import FLAG_GROUP_ENDS, HEADER_BYTES, Header, Kind, decode_ranges
 from msgd.model import IN, OUT
 from msgd.peer.heads import ZERO_HEAD, chain
-from msgd.peer.service import PLACES, WINDOW, Entry, Epoch, Mark, Outline
+from msgd.peer.service import WINDOW, Entry, Mark
 from msgd.spans import Span
-from msgd.standing import EpochChange
+from msgd.standing import EpochChange, decode_peers
+from msgd.track import Run, Track
 from msgd.wire.codec import decode_ids
 
-STEP = 256  # batches between two whose place is remembered
 TICK_RECORDS = 4096
 
 Tick = Callable[[], None]
@@ -39,139 +34,71 @@ _decode_raw = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _epoch_change = msgspec.msgpack.Decoder(EpochChange).decode
 
 
-class Lost(NamedTuple):
-    """Seqs that an epoch record names as gone from one side."""
-
-    of_sender: list[Span]
-    of_receiver: list[Span]
-
-
-class Run(NamedTuple):
-    """Batches that were recovered one after another: at most STEP, their seqs without a gap."""
-
-    first: int  # seq
-    last: int
-    start: int  # log offset of the first record
-    stop: int  # behind the last one
-    batches: int
-
-
-class Track:
-    """One direction, as far as `Pair` has read."""
-
-    def __init__(self, direction: int) -> None:
-        self.direction = direction
-        self.last = 0
-        self.receipt = 0  # OUT: the receiver holds everything up to here, as its receipts say
-        self.held: list[Span] = []
-        self.void: list[Span] = []
-        self.epochs: list[Epoch] = []  # by base, those of one base as they followed each other
-        self.runs: list[Run] = []  # what was recovered, by seqs
-        self.places: list[tuple[int, int]] = []  # first seq and log offset of every STEP-th batch
-        self._batches = 0
-        self._known: set[bytes] = set()  # epochs
-
-    def take_batch(self, header: Header) -> None:
-        """A batch that was sent or has arrived."""
-        if self._batches % STEP == 0:
-            self.places.append((header.first_seq, header.offset))
-        self._batches += 1
-        self.last = header.first_seq + header.count - 1
-        spans.add(self.held, header.first_seq, self.last)
-
-    def take_recovered(self, header: Header) -> None:
-        """A batch that was got back; one that is here already counts only once."""
-        last = header.first_seq + header.count - 1
-        if spans.touches(self.held, header.first_seq, last):
-            return
-        self._extend_runs(Run(header.first_seq, last, header.offset, header.end, 1))
-        spans.add(self.held, header.first_seq, last)
-        self.last = max(self.last, last)
-
-    def _extend_runs(self, new: Run) -> None:
-        place = bisect_left(self.runs, new)
-        before = self.runs[place - 1] if place else None
-        if before and before.last + 1 == new.first and before.stop <= new.start and before.batches < STEP:
-            self.runs[place - 1] = Run(before.first, new.last, before.start, new.stop, before.batches + 1)
-        else:
-            self.runs.insert(place, new)
-
-    def run_of(self, seq: int) -> int:
-        """Which run holds this seq, or the first one behind it."""
-        return bisect_left(self.runs, seq, key=attrgetter("last"))
-
-    def take_epoch(self, header: Header, change: EpochChange, *, is_recovered: bool) -> None:
-        """The beginning of an epoch."""
-        ends = (change.sender_last, change.sender_head, change.receiver_last, change.receiver_head)
-        self.know_epoch(Epoch(change.epoch, header.first_seq, *ends, header.head))
-        if is_recovered:
-            return
-        if self.direction == OUT and self.receipt < self.last:
-            spans.add(self.void, self.receipt + 1, self.last)
-        self.last = self.receipt = header.first_seq - 1
-
-    def know_epoch(self, epoch: Epoch) -> None:
-        """There was this epoch. A later one of the same base may be known already."""
-        if epoch.epoch in self._known:
-            return
-        self._known.add(epoch.epoch)
-        insort(self.epochs, epoch, key=attrgetter("base"))
-        lo = bisect_left(self.epochs, epoch.base, key=attrgetter("base"))
-        hi = bisect_right(self.epochs, epoch.base, key=attrgetter("base"))
-        if hi - lo > 1:
-            self.epochs[lo:hi] = _in_turn(self.epochs[lo:hi])
-
-    def knows_epoch(self, epoch: Epoch) -> bool:
-        """Whether it is among those known."""
-        return epoch.epoch in self._known
-
-    def begun_at(self, seq: int) -> bytes:
-        """The head of the epoch that begins with this seq, the last one of them; empty: none does."""
-        at = bisect_right(self.epochs, seq, key=attrgetter("base")) - 1
-        return self.epochs[at].head if at >= 0 and self.epochs[at].base == seq else b""
-
-    def lost(self) -> Lost:
-        """What the epochs say is gone."""
-        of_sender: list[Span] = []
-        of_receiver: list[Span] = []
-        for epoch in self.epochs:
-            if epoch.sender_last < epoch.base - 1:
-                spans.add(of_sender, epoch.sender_last + 1, epoch.base - 1)
-            if epoch.receiver_last < epoch.base - 1:
-                spans.add(of_receiver, epoch.receiver_last + 1, epoch.base - 1)
-        return Lost(of_sender, of_receiver)
-
-    def outline(self) -> Outline:
-        """The same for the other node."""
-        return Outline(
-            self.last, self.receipt, self.held[-PLACES:], self.void[-PLACES:], self.epochs[-PLACES:]
-        )
-
-
 class Pair:
     """Both directions between this node and the peer with this number. Methods raise LookupError."""
 
     def __init__(self, reader: Reader, number: int) -> None:
         self.number = number
-        self.upto = 0
         self.damage: list[Damaged] = []  # what could not be read, by the place of the record
-        self.tracks = {OUT: Track(OUT), IN: Track(IN)}
         self._reader = reader
         self._ahead = Ahead(reader, lambda: reader.committed)
+        self._begin({})
+
+    def _begin(self, gaps: dict[int, int]) -> None:
+        self.upto = 0
+        self.tracks = {OUT: Track(OUT), IN: Track(IN)}
+        self._gaps = gaps  # stretches that are not kept any more: where they stop, and where they start
+        self._is_behind_gap = self._is_stated = False
 
     def advance(self, tick: Tick = lambda: None) -> None:
-        """Take in the log as far as it is committed now."""
+        """Take in the log as far as it is committed now; all of it anew once more of it is gone."""
+        while True:
+            gaps = gaps_of(self._reader)
+            if gaps != self._gaps:
+                self._begin(gaps)
+            try:
+                self._advance(tick)
+            except LookupError:
+                if gaps_of(self._reader) == gaps:
+                    raise
+            else:  # a walk passes over what goes meanwhile
+                if gaps_of(self._reader) == gaps:
+                    return
+
+    def _advance(self, tick: Tick) -> None:
         upto = self._reader.committed
         for count, header in enumerate(self._reader.headers(self.upto, upto, on_damage=self.note)):
             if count % TICK_RECORDS == 0:
                 tick()
             if header.peer == self.number:
                 self._take(header)
+            elif header.kind == Kind.CHECKPOINT and self._gaps:
+                self._take_checkpoint(header)
         self.upto = upto
+
+    def _take_checkpoint(self, header: Header) -> None:
+        """The first record of a group is about the node, those behind it about peers."""
+        if header.offset in self._gaps:
+            self._is_behind_gap, self._is_stated = True, False
+        elif self._is_behind_gap:
+            try:
+                stated = decode_peers(self._ahead.payload(header))
+            except Damaged as damaged:
+                self.note(damaged)
+                stated = []
+            for peer in stated:
+                if peer.number == self.number and not self._is_stated:  # a peer may have further parts
+                    self._is_stated = True
+                    self.tracks[OUT].take_standing(peer.out)
+                    self.tracks[IN].take_standing(peer.inward)
+        if header.flags & FLAG_GROUP_ENDS:
+            self._is_behind_gap = False
 
     def _take(self, header: Header) -> None:
         kind = header.kind
-        if kind in (Kind.OUT, Kind.RELEASED):
+        if kind == Kind.RELEASED and self._gaps and self._is_gone(header):
+            self.tracks[OUT].take_gone(header.first_seq + header.count - 1)
+        elif kind in (Kind.OUT, Kind.RELEASED):
             self.tracks[OUT].take_batch(header)
         elif kind == Kind.IN:
             self.tracks[IN].take_batch(header)
@@ -187,6 +114,14 @@ class Pair:
             track.take_epoch(header, change, is_recovered=kind == Kind.RECOVERED)
         elif kind == Kind.RECOVERED:
             self.tracks[header.direction].take_recovered(header)
+
+    def _is_gone(self, header: Header) -> bool:
+        """Whether messages of a released batch stood in a stretch that is not kept any more."""
+        try:
+            places = [place for place, _, _, _ in decode_ranges(self._ahead.payload(header))]
+        except Damaged:
+            return False  # whoever wants it will be told
+        return any(start <= place < stop for stop, start in self._gaps.items() for place in places)
 
     def note(self, damaged: Damaged) -> None:
         """Remember a damaged place, once."""
@@ -210,7 +145,11 @@ class Pair:
             if header.peer == self.number and header.kind in kinds:
                 if header.first_seq > last:
                     return
-                yield header
+                if not (header.kind == Kind.RELEASED and self._is_in_gone(header)):
+                    yield header
+
+    def _is_in_gone(self, header: Header) -> bool:
+        return spans.touches(self.tracks[OUT].gone, header.first_seq, header.first_seq)
 
     def _recovered(self, track: Track, first: int, last: int) -> Iterator[Header]:
         for run in track.runs[track.run_of(first) :]:
@@ -249,7 +188,7 @@ class Pair:
         for header in self.headers(direction, min(first, seq), seq - 1):
             if header.first_seq + header.count == seq:
                 return header.head
-        return b""
+        return track.heads.get(seq - 1, b"")
 
     def seqs_at(self, offset: int) -> Span:
         """The first and last seq of the batch in the record at this place; zeros where that is not known."""
@@ -289,17 +228,13 @@ class Pair:
         except Damaged as damaged:
             self.note(damaged)
             return b""
+        except LookupError:  # it went just now
+            return b""
 
 
-def _in_turn(epochs: list[Epoch]) -> list[Epoch]:
-    """Epochs of one base as they followed each other: a later one names the head of the one before."""
-    rest, found = list(epochs), []
-    while rest:
-        heads = {epoch.head for epoch in rest}
-        first = next((e for e in rest if not heads & {e.sender_head, e.receiver_head}), rest[0])
-        rest.remove(first)
-        found.append(first)
-    return found
+def gaps_of(reader: Reader) -> dict[int, int]:
+    """The stretches of the log that are not kept any more: where they stop, and where they start."""
+    return {stop: start for start, stop in segment.gaps_of(reader.extents())}
 
 
 def digests(pair: Pair, header: Header) -> list[tuple[bytes, bytes]]:

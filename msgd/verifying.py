@@ -2,7 +2,8 @@
 
 One pass over the log as far as it is committed, beside the daemon at work. What is broken is found, told with
 what it held, and passed over; then the heads that are stored behind it count as given, so that one damaged
-record is one finding and not a thousand.
+record is one finding and not a thousand. Behind a stretch that is not kept any more the checkpoint says where
+every direction stands; with what was before it has to agree.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from msgd import spans
 from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
@@ -18,7 +20,8 @@ from msgd.log.record import FLAG_GROUP_ENDS, KIND_NAMES, ZERO_HEAD, Header, Kind
 from msgd.log.segment import segment_path
 from msgd.model import IN, OUT
 from msgd.peer.heads import chain, epoch_head
-from msgd.standing import EpochChange, decode_peers
+from msgd.spans import Span
+from msgd.standing import EpochChange, Inward, Outward, Peer, decode_peers
 
 MAX_FINDINGS = 1000
 TICK_RECORDS = 256
@@ -51,12 +54,13 @@ class Totals(NamedTuple):
 class _Line:
     """One direction of one peer as the records so far add up to."""
 
-    __slots__ = ("ends", "head", "last", "receipt", "recovered", "sent", "starts", "sure")
+    __slots__ = ("ends", "has_batches", "head", "last", "receipt", "recovered", "sent", "starts", "sure")
 
     def __init__(self, sure: int) -> None:
         self.last = 0
         self.head = ZERO_HEAD
         self.receipt = 0
+        self.has_batches = False
         self.sent: deque[tuple[int, bytes]] = deque()  # OUT: last seqs and heads without receipt
         self.recovered: tuple[int, bytes] = (0, ZERO_HEAD)  # the next seq of what comes back, the head before
         self.starts: dict[int, bytes] = {}  # heads with which epochs began, by base
@@ -69,6 +73,7 @@ class Check:
 
     def __init__(self, reader: Reader, name_of: Callable[[int], str], tick: Tick) -> None:
         self.findings: list[Finding] = []
+        self.gone: dict[tuple[int, int], list[Span]] = {}  # peer, direction: seqs that are not kept any more
         self._reader = reader
         self._ahead = Ahead(reader, lambda: reader.committed)
         self._name_of = name_of
@@ -78,21 +83,23 @@ class Check:
         self._sure = 0  # counts stretches that could not be read
         self._gap: Finding | None = None  # the last one of them
         self._in_group = False
-        self._first_group = True
+        self._stated: set[int] = set()  # peers in the present group
+        self._is_first = True  # the group of the oldest segment, or one behind what is not kept any more
+        self._follows = -1  # log offset behind the record before
         self._records = self._batches = self._messages = 0
 
     def run(self) -> Totals:
         """Read everything that is committed now. Raises LookupError when there is no log."""
-        first, upto = self._reader.first, self._reader.committed
-        segments = [base for base in self._reader.segments() if base < upto]
-        for header in self._reader.headers(first, upto, on_damage=self._unreadable):
+        upto, kept = self._reader.committed, self._reader.extents()
+        for header in self._reader.headers(kept[0].base, upto, on_damage=self._unreadable):
             if self._records % TICK_RECORDS == 0:
                 self._tick(header.offset)
             self._records += 1
             self._take(header)
         for finding in self.findings:
             finding.holds = finding.holds or "records; what they told cannot be said"
-        return Totals(len(segments), self._records, upto - first, self._batches, self._messages)
+        size = sum(extent.stop - extent.base for extent in kept)
+        return Totals(len(kept), self._records, size, self._batches, self._messages)
 
     def _take(self, header: Header) -> None:
         try:
@@ -102,8 +109,14 @@ class Check:
         except Damaged as damaged:
             self._find(damaged, header)
             payload = None
+        except LookupError:  # what was released in it stood in a segment that is not kept any more
+            self._lose(header)
+            payload = None
         if header.kind != Kind.CHECKPOINT:
-            self._in_group, self._first_group = False, False
+            self._in_group, self._is_first = False, False
+        elif header.offset != self._follows and self._is_behind_gap(header):
+            self._is_first = True
+        self._follows = header.end
         if payload is None:
             self._pass_over(header)
             return
@@ -126,6 +139,7 @@ class Check:
             self._complain(header, f"it begins at seq {header.first_seq}, expected {line.last + 1}")
         elif head != header.head:
             self._complain(header, "the head is not the digest of what was sent so far")
+        self._count(header)
         self._go_on(header, line, direction)
 
     def _check_recovered(self, header: Header, payload: bytes) -> None:
@@ -172,24 +186,38 @@ class Check:
         """The first payload of a group is about the node, those behind it about peers."""
         if not self._in_group:
             self._in_group = True
+            self._stated.clear()
         else:
             self._check_peers(header, payload)
         if header.flags & FLAG_GROUP_ENDS:
-            self._in_group, self._first_group = False, False
+            self._in_group, self._is_first = False, False
 
     def _check_peers(self, header: Header, payload: bytes) -> None:
         for peer in decode_peers(payload):
-            if not peer.identity and not peer.out.last:
-                continue  # an address, or the rest of a peer that did not fit into one payload
+            if peer.number in self._stated or (not peer.identity and not peer.out.last):
+                continue  # the rest of a peer that did not fit into one payload, or an address
+            self._stated.add(peer.number)
             for direction, stated in ((OUT, peer.out), (IN, peer.inward)):
                 line = self._line(peer.number, direction)
-                is_rest = direction == OUT and not peer.out.last and not peer.inward.last
-                if self._first_group or line.sure != self._sure:
+                is_ahead = stated.last > line.last or (stated.last == line.last and not line.has_batches)
+                if self._is_first and line.sure == self._sure and is_ahead:
+                    self._go_on_behind(peer, direction, line, stated)
+                elif line.sure != self._sure:
                     line.last, line.head, line.sure = stated.last, stated.head, self._sure
                     line.sent.clear()
-                elif not is_rest and (line.last, line.head) != (stated.last, stated.head):
+                elif (line.last, line.head) != (stated.last, stated.head):
                     text = f"{self._way(peer.number, direction)} stands at {line.last} by the records, at"
                     self._complain(header, f"{text} {stated.last} by the checkpoint, or with another head")
+
+    def _go_on_behind(self, peer: Peer, direction: int, line: _Line, stated: Outward | Inward) -> None:
+        """A checkpoint behind what is not kept any more: messages of this direction were there."""
+        if stated.last > line.last:
+            self._add_gone(peer.number, direction, line.last + 1, stated.last)
+        line.last, line.head = stated.last, stated.head
+        line.sent.clear()
+        if isinstance(stated, Outward):
+            line.receipt = stated.receipt
+            line.sent.extend((batch.last_seq, batch.head) for batch in stated.unreceipted)
 
     # --- how --------------------------------------------------------------------------------------------
 
@@ -201,15 +229,26 @@ class Check:
 
     def _go_on(self, header: Header, line: _Line, direction: int) -> None:
         line.last, line.head = header.first_seq + header.count - 1, header.head
-        line.sure = self._sure
+        line.sure, line.has_batches = self._sure, True
         if direction == OUT:
             line.sent.append((line.last, header.head))
-        self._count(header)
 
     def _begin(self, header: Header, line: _Line) -> None:
         line.last = line.receipt = header.first_seq - 1
         line.head, line.sure = header.head, self._sure
         line.sent.clear()
+
+    def _is_behind_gap(self, header: Header) -> bool:
+        """Whether the segment that this record begins has none right before it."""
+        return all(stop != header.offset for _, stop in self._reader.extents())
+
+    def _lose(self, header: Header) -> None:
+        if header.kind in BATCHES:
+            last = header.first_seq + header.count - 1
+            self._add_gone(header.peer, BATCHES[header.kind], header.first_seq, last)
+
+    def _add_gone(self, number: int, direction: int, first: int, last: int) -> None:
+        spans.add(self.gone.setdefault((number, direction), []), first, last)
 
     def _count(self, header: Header) -> None:
         self._batches += 1

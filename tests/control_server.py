@@ -193,6 +193,8 @@ NODE: dict[str, Any] = {
     "peers_known": 1,
     "queued": 2,
     "held": 0,
+    "notes": [],
+    "index": {"state": "ready", "position": 4096, "behind_bytes": 0, "done": 1.0},
 }
 PEER: dict[str, Any] = {
     "name": "node3",

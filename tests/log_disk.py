@@ -55,6 +55,7 @@ class Disk(Files):
     """See above. Paths are `/log/NAME`; the directory `/log` itself has to be made."""
 
     def __init__(self) -> None:
+        self.inode = 0  # of every file, so that golden bytes have none
         self.steps = 0
         self.crash_at: int | None = None
         self.sync_errors: set[int] = set()
@@ -70,6 +71,10 @@ class Disk(Files):
     def files(self) -> dict[str, bytes]:
         """Names and bytes as they are seen."""
         return {name: bytes(inode.seen) for name, inode in self._names().seen.items()}
+
+    def open_files(self) -> list[int]:
+        """The file descriptors that are open."""
+        return [fd for fd, what in self._fds.items() if isinstance(what, Inode)]
 
     def plant(self, name: str, data: bytes) -> None:
         """Give a file these bytes, durably, as a fault of the disk or a person would."""
@@ -169,7 +174,11 @@ class Disk(Files):
 
     def fstat(self, fd: int) -> Any:
         self._step("fstat")
-        return SimpleNamespace(st_size=len(self._inode(fd).seen), st_mode=stat.S_IFREG)
+        inode = self._inode(fd)
+        names = sum(named is inode for named in self._names().seen.values())
+        return SimpleNamespace(
+            st_size=len(inode.seen), st_mode=stat.S_IFREG, st_ino=self.inode, st_nlink=names
+        )
 
     def rename(self, old: str, new: str) -> None:
         names, old, new = self._names(), os.path.basename(old), os.path.basename(new)

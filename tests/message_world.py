@@ -7,6 +7,7 @@ the whole list.
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -18,21 +19,51 @@ from msgd import model
 from msgd.audit import CONTROL, Audit
 from msgd.history import History
 from msgd.indexer import Indexer
+from msgd.log import vacuum
 from msgd.log.clock import Clock
 from msgd.log.errors import Damaged
+from msgd.log.files import REAL_FILES
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record, encode_ranges
+from msgd.log.segment import list_bases
 from msgd.log.store import Store
 from msgd.rows import Filter, Row
-from msgd.standing import EpochChange, PeerChange
+from msgd.standing import ClockStep, EpochChange, Global, Outward, Peer, PeerChange, encode_checkpoint
 from msgd.wire.codec import Message, encode
+from msgd.wording import Wording
 
 FIRST_NS = 1_800_000_000_000_000_000
 TICK_NS = 1_000_000
 OWN_NAME = "home"
 USERS = ("alice", "bob")
-BODIES = (b"", b"hello", b"\xff\x00 no text", b"Hola, se\xc3\xb1or", b"x" * 3000)
+BODIES = (
+    b"",
+    b"hello",
+    b"\xff\x00 no text",
+    b"Hola, se\xc3\xb1or",
+    b"x" * 3000,
+    b"Say hello, hello world: no 7-up",
+    "HELLO sen\u0303or; \u00d1O\u00d1O".encode(),
+)
+# What is searched for, and what it means: words in a row, of which the last may go on.
+SEARCHES = {
+    "hello": [("hello", False)],
+    "señor HOLA": [("senor", False), ("hola", False)],
+    '"hola senor"': [("hola senor", False)],
+    '"señor hola"': [("senor hola", False)],
+    '"hello ': [("hello", False)],
+    "no-text": [("no text", False)],
+    "he* (no*": [("he", True), ("no", True)],
+    '"world no"*': [("world no", True)],
+    "x": [("x", False)],
+    "x*": [("x", True)],
+    "AND": [("and", False)],
+    "7 -up": [("7", False), ("up", False)],
+    'NOT OR "" hello': [("not", False), ("or", False), ("hello", False)],
+    "this node": [("this", False), ("node", False)],
+    "paired peer*": [("paired", False), ("peer", True)],
+}
 REASON = "because"
 
 
@@ -103,6 +134,7 @@ class World:
     def __init__(self, directory: str, *, segment_bytes: int = 1 << 16) -> None:
         self.directory = directory
         self.index_path = os.path.join(directory, "index.sqlite")
+        self.search_path = os.path.join(directory, "search.sqlite")
         self.log = os.path.join(directory, "log")
         self.clock = SteppingClock()
         self.page = SharedPage()
@@ -113,9 +145,11 @@ class World:
         self.held_peers: set[int] = set()
         self.merged: dict[int, int] = {}  # addresses whose messages became a peer's
         self.deeds: list[tuple[Written, dict[str, Any]]] = []  # records that tell what was done here
+        self.steps: list[tuple[Written, int]] = []  # of the clock, in ns
         self.events: list[tuple[str, dict[str, object]]] = []
         self.damage: list[Damaged] = []
         self._segment_bytes = segment_bytes
+        self._reached: list[tuple[Written, int, int]] = []  # what a peer has as of a record
         self._readers: list[Reader] = []
         self._ids = 0
         self.store = self._start()
@@ -128,7 +162,7 @@ class World:
 
         def checkpoint() -> list[bytes]:
             moved.append(len(applied))
-            return [bytes(len(self.records) % 7)]
+            return self._checkpoint(applied[-1].offset if applied else 0)
 
         store = Store(self.log, self.clock, segment_bytes=self._segment_bytes, page=self.page)
         store.recover(applied.append, checkpoint)
@@ -150,7 +184,68 @@ class World:
 
     def roll(self) -> None:
         self.store.commit()
-        self.store.roll([bytes(len(self.records) % 7)])
+        self.store.roll(self._checkpoint(self.store.committed))
+
+    def vacuum(self, first: int, count: int) -> None:
+        """So many segments go from this one on, but none that must stay: as the design says what may."""
+        self.commit()
+        bases = list_bases(REAL_FILES, self.log)
+        stops = [*bases[1:], self.store.committed]
+        extents = list(zip(bases, stops, strict=True))
+        leaving = set(bases[:-1][first : first + count])
+        while kept_back := {
+            base
+            for base, stop in extents
+            if base in leaving and self._must_stay(base, stop, leaving, extents)
+        }:
+            leaving -= kept_back
+        if leaving:
+            vacuum.remove(REAL_FILES, self.log, sorted(leaving))
+        gone = [extent for extent in extents if extent[0] in leaving]
+
+        def is_gone(written: Written) -> bool:
+            return any(base <= written.offset < stop for base, stop in gone)
+
+        self.known = [m for m in self.known if not is_gone(m.record)]
+        self.deeds = [(written, fields) for written, fields in self.deeds if not is_gone(written)]
+        for message in self.known:
+            if any(is_gone(w) and w.kind == Kind.RECEIPT for w in message.life):
+                message.receipt_at_ns = None
+            message.life = [w for w in message.life if not is_gone(w)]
+
+    def _must_stay(self, base: int, stop: int, leaving: set[int], extents: list[tuple[int, int]]) -> bool:
+        final = {*model.FINAL_STATES, model.RECEIVED}
+
+        def is_here(written: Written) -> bool:
+            return base <= written.offset < stop
+
+        def stays(written: Written) -> bool:
+            return not any(lo <= written.offset < hi for lo, hi in extents if lo in leaving)
+
+        under_way = [m for line in self.lines.values() for batch in line.released for m in batch]
+        if any(is_here(message.record) for message in under_way):
+            return True
+        for message in self.known:
+            if is_here(message.record) and message.state not in final:
+                return True
+            named = [w for w in message.life[1:] if w.kind != Kind.RECEIPT and is_here(w)]
+            if named and stays(message.record):
+                return True
+        for written, fields in self.deeds:
+            if written.kind == Kind.EPOCH and is_here(written):
+                older = [m for m in self.known if m.record.offset < base and stays(m.record)]
+                if any(m.record.peer == written.peer and m.direction == fields["direction"] for m in older):
+                    return True
+        return False
+
+    def _checkpoint(self, last: int) -> list[bytes]:
+        """What a checkpoint says of the records up to the one at log offset `last`; of any length."""
+        reached = {peer: seq for written, peer, seq in self._reached if written.offset <= last}
+        peers = [
+            Peer(number, bytes(32), peer_name(number), out=Outward(receipt=seq))
+            for number, seq in reached.items()
+        ]
+        return encode_checkpoint(Global(1, 0, identity=bytes(len(self.records) % 7)), peers)
 
     def add(self, kind: int, **fields: int | bytes) -> Written:
         if self.store.pending > 600_000:
@@ -221,6 +316,7 @@ class World:
         line.released = [batch for batch in line.released if batch[-1].seq > line.receipt]
         at_ns = 1000 + line.receipt
         written = self.add(Kind.RECEIPT, peer=peer, direction=model.OUT, first_seq=line.receipt, aux=at_ns)
+        self._reached.append((written, peer, line.receipt))
         for message in taken:
             if message.state == model.QUEUED:
                 message.state, message.receipt_at_ns = model.STORED, at_ns
@@ -250,16 +346,31 @@ class World:
         if direction == model.OUT:
             again = [m for batch in line.released for m in batch]
             for message in again:
-                if message.state != model.STORED:
+                if message.state != model.STORED and message.seq > line.receipt:
                     message.seq = 0
             line.released, line.receipt = [], base - 1
-            line.waiting = again + line.waiting
+            self._reached.append((self.records[-1], peer, base - 1))
+            unended = (model.QUEUED, model.STORED)  # a batch with a receipt for a part goes out whole
+            line.waiting = [m for m in again if m.state in unended] + line.waiting
 
     def deed(self, peer: int, action: str, user: str = "", **fields: Any) -> None:
         """A `peer` record."""
         change = PeerChange(action, bytes(32), peer_name(peer), user=user, **fields)
         record = {"peer": peer, "direction": 0, "first_seq": 0, "payload": msgspec.msgpack.encode(change)}
         self.deeds.append((self.add(Kind.PEER, **record), record))
+
+    def set_clock(self, step_ns: int) -> None:
+        """Somebody sets the wall clock, and the log process notes it."""
+        self.clock.now_ns += step_ns
+        record = {
+            "peer": 0,
+            "direction": 0,
+            "first_seq": 0,
+            "payload": msgspec.msgpack.encode(ClockStep(step_ns)),
+        }
+        written = self.add(Kind.CLOCK_STEP, **record)
+        self.deeds.append((written, record))
+        self.steps.append((written, step_ns))
 
     def recover(self, peer: int, direction: int, count: int) -> list[Known]:
         """Messages with the next seqs, which this log had lost, and which the peer gave back."""
@@ -326,10 +437,16 @@ class World:
         return self._readers[-1]
 
     def indexer(self) -> Indexer:
-        def event(name: str, /, **fields: object) -> None:
-            self.events.append((name, fields))
+        return Indexer(self.index_path, self.reader(), lambda: self.page.committed, self._event)
 
-        return Indexer(self.index_path, self.reader(), lambda: self.page.committed, event)
+    def wording(self, upto: int) -> Wording:
+        """What fills the file of words, as far as the index goes."""
+        return Wording(
+            self.search_path, self.reader(), lambda: self.page.committed, lambda: upto, self._event
+        )
+
+    def _event(self, name: str, /, **fields: object) -> None:
+        self.events.append((name, fields))
 
     def index_all(self) -> Indexer:
         indexer = self.indexer()
@@ -346,8 +463,14 @@ class World:
             peer_name=peer_name,
             held_reason=lambda peer: "unpaired" if peer in self.held_peers else None,
             merged=self.merged,
+            open_from=self.open_from,
             on_damage=self.damage.append,
         )
+
+    def open_from(self, peer: int) -> int:
+        """As the log process says it."""
+        messages = [m for m in self.known if self.owner(m) == peer and m.state == model.QUEUED]
+        return min((m.record.offset for m in messages), default=self.page.committed)
 
     def expected(self, wanted: Filter, after: Known | None = None) -> list[Known]:
         """What a query must find, by going through all there is."""
@@ -390,6 +513,7 @@ class World:
                 wanted.since_ns is None or wanted.since_ns <= m.record.wall_ns,
                 wanted.until_ns is None or m.record.wall_ns <= wanted.until_ns,
                 wanted.grep is None or re.search(wanted.grep, body) is not None,
+                wanted.search is None or all(_has(body, *words) for words in SEARCHES[wanted.search]),
             )
         )
 
@@ -421,6 +545,13 @@ class World:
         self.store.close()
         for reader in self._readers:
             reader.close()
+
+
+def _has(text: str, words: str, is_prefix: bool) -> bool:
+    """Whether these words stand in a row, whatever the capitals and accents."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)).lower()
+    row = " " + " ".join(re.findall(r"[^\W_]+", plain)) + " "
+    return f" {words}" + ("" if is_prefix else " ") in row
 
 
 def peer_name(number: int) -> str:

@@ -36,6 +36,7 @@ class Runner:
         for name in ("MSGD_SOCKET", "MSGD_LAB_DIR", "MSGD_LAB_NET", "XDG_RUNTIME_DIR", "NO_COLOR"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("TZ", "UTC0")
+        monkeypatch.setenv("MSGCTL_PAGER", "cat")  # none: `terminal` is pretended
 
     def __call__(self, *words: str, stdin: bytes | int = b"", terminal: bool = False) -> Done:
         if self.socket:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+JOURNAL_REMOTE = "/lib/systemd/systemd-journal-remote"  # reads the journal export format
 EVERYTHING = os.environ.get("MSGD_TEST_REQUIRE") == "all"
 
 
@@ -64,6 +65,10 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "loop": lambda: is_root() and os.path.exists("/dev/loop-control"),  # file systems in files
     "strace": can_trace,  # faults in system calls, from outside
     "systemd": program("systemd-analyze"),  # the tools; test hosts boot a systemd of their own
+    "zones": lambda: os.path.exists("/usr/share/zoneinfo/Europe/Lisbon"),  # names of time zones
+    "less": program("less"),
+    "journal files": lambda: os.path.exists(JOURNAL_REMOTE) and has("journalctl"),
+    "journalctl": program("journalctl"),
     "ip": program("ip"),
     "make": program("make"),
     "wheels": lambda: (REPOSITORY / "build/wheels/.gathered").exists(),  # `make wheels`, once with a network

@@ -9,7 +9,7 @@ from msgd.log.errors import StorageFull
 from msgd.reporting import state
 from msgd.trust.identity import NodeKey
 from msgd.trust.rotation import make_rotation
-from msgd.wire.ledger import Denied, DialFailed, Granted, MayDial, Opened, PutPeer, Snapshot, Taken
+from msgd.wire.ledger import Denied, DialFailed, Granted, Indexed, MayDial, Opened, PutPeer, Snapshot, Taken
 from msgd.wire.trust import KeyFound
 from tests.gate_world import Node, code, here, identity, new_node
 
@@ -321,9 +321,9 @@ def test_a_peer_with_two_live_nodes_is_told_at_the_second_refusal(here: Node) ->
     assert "clone" == clone_hello(here, first, 3)
     assert "clone" == clone_hello(here, first, 4)
     assert 1 == len(here.take_events("peer.cloned"))
-    assert [True] == [p.is_cloned for p in state(Snapshot(1), here.books, here.links, 0).peers]
+    assert [True] == [p.is_cloned for p in state(Snapshot(1), here.books, here.links, Indexed(0)).peers]
     here.clock.pass_s(LASTS_S + 1)
-    assert [False] == [p.is_cloned for p in state(Snapshot(1), here.books, here.links, 0).peers]
+    assert [False] == [p.is_cloned for p in state(Snapshot(1), here.books, here.links, Indexed(0)).peers]
 
 
 def test_this_node_hears_that_another_one_uses_its_key(here: Node) -> None:
@@ -333,7 +333,7 @@ def test_this_node_hears_that_another_one_uses_its_key(here: Node) -> None:
         here.ask(here.worker(), DialFailed(1, "b has a link with another start", 0.0, "clone"))
         told.append(len(here.take_events("node.cloned")))
     assert [0, 1, 0] == told
-    assert state(Snapshot(1), here.books, here.links, 0).is_cloned
+    assert state(Snapshot(1), here.books, here.links, Indexed(0)).is_cloned
 
 
 def full(*_: Any, **__: Any) -> None:

@@ -39,11 +39,11 @@ def children() -> Iterator[Children]:
 @pytest.fixture
 def events(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, object]]]]:
     """All events of the test and its children, from a file."""
-    before = (journal._sink, journal._log, journal._shown)
+    before = (journal._sink, journal._processors, journal._shown)
     with (tmp_path / "events").open("a") as stream:
         journal.setup("debug", stream=stream, env={})
         yield lambda: [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    journal._sink, journal._log, journal._shown = before
+    journal._sink, journal._processors, journal._shown = before
 
 
 def ended(children: Children) -> Ended:
@@ -222,7 +222,7 @@ def test_a_child_has_its_own_descriptors_only(children: Children) -> None:
 
 def test_a_child_can_write_events_to_journald(children: Children, tmp_path: Path) -> None:
     """The journal's socket is kept without being on anybody's list."""
-    before = (journal._sink, journal._log, journal._shown)
+    before = (journal._sink, journal._processors, journal._shown)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald, (tmp_path / "e").open("w") as stream:
         journald.bind(str(tmp_path / "journal"))
         journald.settimeout(SOON_S)
@@ -232,7 +232,7 @@ def test_a_child_can_write_events_to_journald(children: Children, tmp_path: Path
         child = children.spawn(Kind.PEER, "b", lambda: journal.event("link.opened", peer="b"))
         assert f"WORKER_PID={child.pid}\n".encode() in journald.recv(4096)
     ended(children)
-    journal._sink, journal._log, journal._shown = before
+    journal._sink, journal._processors, journal._shown = before
 
 
 def test_a_child_meets_signals_as_a_new_process_does(children: Children) -> None:

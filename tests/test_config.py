@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from msgd import config
-from msgd.config import Address, Config, Limits, ListenAddress, load
+from msgd.config import Address, Config, History, Limits, ListenAddress, load
 from msgd.errors import EX_CONFIG, ConfigError
 
 USER = {"HOME": "/home/eva", "XDG_RUNTIME_DIR": "/run/user/1000"}
@@ -98,7 +98,7 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
             "colour = 1",
             (
                 "unknown key colour; known here: "
-                "access, limits, listen, log_level, name, pairing, peer, socket, state"
+                "access, history, limits, listen, log_level, name, pairing, peer, socket, state"
             ),
         ),
         ("[limits]\nwindow_byte = 1", "unknown key limits.window_byte; did you mean limits.window_bytes?"),
@@ -125,6 +125,19 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
         ('[peer.b]\naddress = "a b"', 'peer.b.address is "a b"'),
         ('[access]\nsend = "eva"', 'access.send is "eva"; expected a list of users, as "eva", and groups'),
         ('[access]\nadmin = ["%"]', 'access.admin is ["%"]; expected a list of users, as "eva", and groups'),
+        (
+            '[history]\nkeep_time = "90 dys"',
+            'keep_time is "90 dys" (not a duration); expected how long to keep messages, as "90d", "12h"',
+        ),
+        ('[history]\nkeep_time = "0"', 'history.keep_time is "0" (to keep everything, leave it out)'),
+        ("[history]\nkeep_time = 90", "history.keep_time is 90"),
+        (
+            '[history]\nkeep_size = "10GB"',
+            'keep_size is "10GB" (not a size); expected how large the log may become, as "10G" or "500M"',
+        ),
+        ('[history]\nkeep_size = "0M"', 'history.keep_size is "0M" (to keep everything, leave it out)'),
+        ('[history]\nsearch = "yes"', 'history.search is "yes"; expected true or false'),
+        ("[history]\nkeep = 1", "unknown key history.keep; did you mean history.keep_time?"),
         ("name = = 3", "this is not valid TOML: Invalid value (at line 1, column 8)"),
     ],
 )
@@ -138,6 +151,21 @@ def test_what_is_wrong_is_told_with_file_key_and_expectation(
     assert sentence in caught.value.message
     assert caught.value.hint
     assert caught.value.code == EX_CONFIG
+
+
+def test_history_is_kept_for_ever_unless_a_person_says_otherwise(tmp_path: Path) -> None:
+    """Nothing goes by default; durations and sizes are read once, and shown as they were written."""
+    assert History() == loaded(tmp_path, "").history
+    assert (None, None) == (History().keep_time, History().keep_size)
+    kept = loaded(tmp_path, '[history]\nkeep_time = "90d"\nkeep_size = "1.5G"\nsearch = true').history
+    assert kept.keep_time is not None
+    assert kept.keep_size is not None
+    assert (90 * 86_400 * 10**9, "90d") == (kept.keep_time.ns, str(kept.keep_time))
+    assert (3 << 29, "1.5G") == (kept.keep_size.bytes, str(kept.keep_size))
+    assert kept.search
+    assert (
+        kept == loaded(tmp_path, '[history]\nkeep_time = "2160h"\nkeep_size = "1536M"\nsearch = true').history
+    )
 
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 SOON_S = 10
 SMALL_SEGMENTS = "[limits]\nsegment_bytes = 2097152\n"
 READY_WITHIN_S = 1.0
-GUARD_S = 1.6  # for every run, on machines where Python's own start takes three times what it should
 
 
 def log_process(node: Node) -> int:
@@ -433,10 +432,18 @@ def build_log(node: Node, size: int) -> int:
     return count
 
 
-def ready_within(node: Node) -> float:
+def as_installed(directory: Path) -> dict[str, str]:
+    """An environment in which msgd is compiled once, as an installation is, wherever its sources lie.
+
+    Else each start compiles them where nothing may be written beside them: a third of a second more.
+    """
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(directory / "compiled")}
+
+
+def ready_within(node: Node, environment: dict[str, str]) -> float:
     """Seconds from the start of the process to the first answer on its control socket."""
     began_s = time.monotonic()
-    node.start(wait=False)
+    node.start(environment=environment, wait=False)
     while time.monotonic() - began_s < 60:
         assert node.is_running, node.said()
         try:
@@ -450,7 +457,8 @@ def ready_within(node: Node) -> float:
 
 def start_after_kill(nodes: Nodes, size: int) -> float:
     """The best of up to three starts on the same log: other work on the machine slows a single one."""
-    a, b = nodes.start("a"), nodes.start("b")
+    compiled = as_installed(nodes.directory)
+    a, b = nodes.make("a").start(environment=compiled), nodes.start("b")
     a.trust(b)
     b.stop()
     a.stop()
@@ -462,7 +470,7 @@ def start_after_kill(nodes: Nodes, size: int) -> float:
         if found:
             a.kill9()
             put_back(a, segment, kept)
-        found.append(ready_within(a))
+        found.append(ready_within(a, compiled))
     in_log_s = [event["seconds"] for event in a.events() if event["event"] == "log.opened"][1:]
     total = sum(path.stat().st_size for path in (a.state / "log").glob("*.log"))
     print(f"\nready {found} s after kill -9 with a log of {total >> 20} MiB; in the log {in_log_s} s of it")
@@ -480,8 +488,8 @@ def put_back(node: Node, segment: Path, kept: Path) -> None:
 
 
 def test_it_is_ready_soon_after_kill_9(nodes: Nodes) -> None:
-    """With 128 MiB of log, the newest segment nearly full of small messages. The goal is the long test's."""
-    assert start_after_kill(nodes, 128 << 20) <= GUARD_S
+    """Within a second, with 128 MiB of log, the newest segment nearly full of small messages."""
+    assert start_after_kill(nodes, 128 << 20) <= READY_WITHIN_S
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Many links and many nodes: 500 peers of one daemon at once, and a lab of 40 nodes."""
+"""Much at once: 500 peers of one daemon, a lab of 40 nodes, a history thirty times as long as another."""
 
 import json
 import os
@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.making import Maker, wait_indexed
+from tests.bench.subject import middle_ns
+from tests.bench.watching import cpu_s, memory
 from tests.nodes import Node, Nodes, children_of, command_line, is_running, wait_for
 from tests.require import REPOSITORY
 from tests.speaker import Speaker, speakers_until
@@ -138,3 +141,82 @@ def test_a_lab_of_40_comes_up_talks_and_leaves_nothing(tmp_path: Path) -> None:
     left = [f"{pid} {command_line(pid)}" for pid in everyone if is_running(pid)]
     assert [] == left
     assert [] == (list(directory.iterdir()) if directory.exists() else [])
+
+
+SHORT = 10_000
+LONG = 300_000
+ASKED = 20  # times
+# USS of a process after a start. 5 to 17 MiB were measured: the log process keeps up to two generations of
+# 65,536 ids. The ids of all messages would take 33 MiB more, their texts 30.
+MOST_BYTES = 32 << 20
+
+
+def questions(node: Node) -> dict[str, dict[str, object]]:
+    """Parameters of `Log` that find a few rows anywhere in the history."""
+    moment = middle_ns(node)
+    return {
+        "last 20": {"peer": "b", "lines": 20},
+        "last 20 of a silent peer": {"peer": "rare", "lines": 20},
+        "100 by time": {"since_ns": moment, "until_ns": moment, "lines": 100},
+    }
+
+
+def costs(node: Node) -> dict[str, float]:
+    """Seconds of processor time that the control worker takes for each question, asked ASKED times."""
+    found = {}
+    with node.client() as client:
+        client.call("Status")
+        (worker,) = (pid for role, pids in node.pids().items() if role.startswith("control") for pid in pids)
+        for name, parameters in questions(node).items():
+            began_s = cpu_s(worker)
+            for _ in range(ASKED):
+                rows = [row for reply in client.stream("Log", **parameters) for row in reply["messages"]]
+                assert parameters["lines"] == len(rows)
+            found[name] = cpu_s(worker) - began_s
+    return found
+
+
+def index_of(node: Node) -> dict[str, int]:
+    """How far the index is; told by the index process, so not at once after a start."""
+
+    def told() -> dict[str, int]:
+        with node.client() as client:
+            return dict(client.call("Status")["node"]["index"])
+
+    wait_for(lambda: told()["position"], 10, "the index to be opened")
+    return told()
+
+
+def own_bytes(node: Node) -> dict[str, int]:
+    """USS of the processes that live as long as the node."""
+    found = {
+        role: memory(pids[0]) for role, pids in node.pids().items() if role in ("supervisor", "log", "index")
+    }
+    return {role: taken.uss for role, taken in found.items() if taken is not None}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_long_history_costs_no_more_to_ask_than_a_short_one_and_little_memory(tmp_path: Path) -> None:
+    """By processor time of who answers, and by what a node has after `kill -9` and a start."""
+    maker = Maker(tmp_path)
+    node = maker.a
+    try:
+        asked = {}
+        for length in (SHORT, LONG):
+            maker.grow(length)
+            wait_indexed(node)
+            asked[length] = costs(node)
+            position = index_of(node)["position"]
+            node.kill9()
+            node.start()
+            assert position <= index_of(node)["position"], "the index is built anew"
+            taken = own_bytes(node)
+            assert [] == [role for role, uss in taken.items() if uss > MOST_BYTES], taken
+            with node.client() as client:
+                peers = client.call("Peers")["peers"]
+            assert length == sum(peer["sent"] + peer["received"] for peer in peers)
+        for name in asked[LONG]:  # a scan would take thirty times as much
+            assert asked[LONG][name] < 3 * asked[SHORT][name] + 0.02, (name, asked)
+    finally:
+        maker.nodes.end()

@@ -11,10 +11,12 @@ import pytest
 from msgd import model
 from msgd.audit import CONTROL
 from msgd.errors import UsageError
-from msgd.history import LIST_BYTES, LIST_ROWS, History
+from msgd.history import History
 from msgd.log.files import REAL_FILES
 from msgd.log.segment import list_bases, segment_path
+from msgd.parts import LIST_BYTES, LIST_ROWS
 from msgd.rows import Cursor, Filter, parse_cursor
+from msgd.states import Place, States
 from tests.message_world import FIRST_NS, REASON, TICK_NS, Known, World, rows, told
 
 
@@ -329,19 +331,21 @@ def test_message_that_is_not_there_is_a_lookup_error(world: World, history: Hist
 # --- damage ---------------------------------------------------------------------------------------------
 
 
-def spoil(world: World, m: Known) -> None:
-    """One bit of the payload of the record where it stands."""
+def spoil(world: World, m: Known, byte: int = 130) -> None:
+    """One bit of the record where it stands: of the payload, or of the header's length (bytes 16 to 19)."""
     base = max(b for b in list_bases(REAL_FILES, world.log) if b <= m.record.offset)
     with open(segment_path(world.log, base), "r+b") as file:
-        file.seek(m.record.offset - base + 130)
+        file.seek(m.record.offset - base + byte)
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes((byte[0] ^ 1,)))
 
 
-@pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.parametrize(("byte", "is_indexed"), [(130, False), (130, True), (16, True), (19, True)])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_damaged_record_is_told_and_the_rest_is_shown(world: World, is_indexed: bool, reverse: bool) -> None:
+def test_damaged_record_is_told_and_the_rest_is_shown(
+    world: World, byte: int, is_indexed: bool, reverse: bool
+) -> None:
     """Once per place, whatever is asked; the index may have been made before or after."""
     for _ in range(5):
         world.send(1, 2)
@@ -349,7 +353,7 @@ def test_damaged_record_is_told_and_the_rest_is_shown(world: World, is_indexed: 
     if is_indexed:
         world.index_all().close()
     bad = world.known[4]
-    spoil(world, bad)
+    spoil(world, bad, byte)
     sound = [world.row_of(m) for m in world.expected(Filter(reverse=reverse)) if m.record is not bad.record]
     history = world.history()
     assert [told(row) for row in rows(history, Filter(reverse=reverse))] == sound
@@ -420,6 +424,23 @@ def test_last_rows_of_a_peer_do_not_read_the_log(world: World) -> None:
     cost = read_bytes() - before
     assert found == [m.location for m in world.expected(Filter(peer=2, lines=20))]
     assert cost < world.page.committed // 5
+
+
+@pytest.mark.slow
+def test_what_waits_is_found_without_all_that_is_final(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the places before the first message that waits the state is not even asked for."""
+    big_log(world, 3000)
+    for peer in (1, 2, 3):
+        world.receipt(peer, 1000)
+    waiting = [*world.hold(2, 3), *world.send(1, 1)]
+    world.commit()
+    world.index_all().close()
+    asked: list[Place] = []
+    of = States.of
+    monkeypatch.setattr(States, "of", lambda states, place: asked.append(place) or of(states, place))  # type: ignore[func-returns-value]
+    found = [row.location for row in rows(world.history(), Filter(state="queued"))]
+    assert [m.location for m in waiting] == found
+    assert len(asked) < 20
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The history against a plain list: random logs, random questions, the index in any condition."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msgd import layers, model
-from msgd.log import harvest, leaves
+from msgd import lanes, layers, model, parts, sifting, singles, states, walk, wording
+from msgd.keeper import remove
+from msgd.log import ahead, filling, gather, leaves, opened, words
 from msgd.log.record import Kind
 from msgd.rows import Filter
-from tests.message_world import FIRST_NS, TICK_NS, USERS, Known, World, rows, told
+from tests.message_world import FIRST_NS, SEARCHES, TICK_NS, USERS, Known, World, rows, told
 
 PEERS = st.integers(1, 2)
 COUNTS = st.integers(1, 6)
@@ -31,10 +33,11 @@ STEPS = st.one_of(
     st.tuples(st.just("epoch"), PEERS, st.sampled_from((model.OUT, model.IN))),
     st.tuples(st.just("recover"), PEERS, st.sampled_from((model.OUT, model.IN)), st.integers(1, 4)),
     st.tuples(st.just("deed"), PEERS, st.sampled_from(("paired", "blocked", "removed"))),
-    st.tuples(st.just("clock"), STEPS_NS),
+    st.tuples(st.just("set_clock"), STEPS_NS),
     st.tuples(st.just("commit")),
     st.tuples(st.just("roll")),
     st.tuples(st.just("restart")),
+    st.tuples(st.just("vacuum"), st.integers(0, 3), st.integers(1, 3)),
     st.tuples(st.just("index"), st.integers(1, 10)),
 )
 
@@ -48,8 +51,24 @@ def small_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a short log fills many leaves and zones, and a reader often looks for a newer index."""
     monkeypatch.setattr(leaves, "LEAF_BYTES", 8 * 24)
     monkeypatch.setattr(leaves, "PACKED_BYTES", 6 * 32)
-    monkeypatch.setattr(harvest, "ZONE", 4)
+    monkeypatch.setattr(filling, "ZONE", 4)
     monkeypatch.setattr(layers, "REFRESH_BYTES", 1000)
+    monkeypatch.setattr(layers, "FIRST_BYTES", 500)
+    monkeypatch.setattr(layers, "MORE_TIMES", 2)
+    monkeypatch.setattr(gather, "BLOCK_BYTES", 900)  # some records do not fit
+    monkeypatch.setattr(lanes, "FIRST_BYTES", 300)
+    monkeypatch.setattr(lanes, "MOST_BYTES", 1000)
+    monkeypatch.setattr(ahead, "BLOCK_BYTES", 900)
+    monkeypatch.setattr(ahead, "BEHIND_BYTES", 300)
+    monkeypatch.setattr(parts, "LIST_ROWS", 3)
+    monkeypatch.setattr(singles, "MOST", 3)
+    monkeypatch.setattr(sifting, "UNREAD_PLACES", 2)
+    monkeypatch.setattr(states, "RECEIPTS", 2)
+    monkeypatch.setattr(opened, "OUTCOMES", 4)
+    monkeypatch.setattr(walk, "KEPT_PLACES", 3)
+    monkeypatch.setattr(words, "FIRST_ROWS", 2)
+    monkeypatch.setattr(words, "MORE_TIMES", 2)
+    monkeypatch.setattr(wording, "SHELF_BYTES", 2000)
 
 
 def play(world: World, steps: list[tuple[Any, ...]]) -> None:
@@ -63,12 +82,13 @@ def play(world: World, steps: list[tuple[Any, ...]]) -> None:
             case "end doubtful":
                 out = [m for m in world.known if m.record.peer == arguments[0] and m.record.kind in SENT]
                 world.end(arguments[0], out[-8::2], model.CANCELLED)
-            case "clock":
-                world.clock.now_ns += arguments[0]
             case "index":
                 world.store.commit()
                 indexer = world.indexer()
                 indexer.step(arguments[0])
+                wordy = world.wording(indexer.position)
+                wordy.step(arguments[0])
+                wordy.close()
                 indexer.close()
             case _:
                 getattr(world, name)(*arguments)
@@ -145,6 +165,53 @@ CONDITIONS: tuple[Callable[[World], None], ...] = (
     no_database,
 )
 
+
+def fill_words(world: World) -> None:
+    indexer = world.index_all()
+    wordy = world.wording(indexer.position)
+    while wordy.step(7):
+        pass
+    assert wordy.position == indexer.position
+    wordy.close()
+    indexer.close()
+
+
+def delete_words(world: World) -> None:
+    remove(world.search_path)
+
+
+def copy_words(world: World) -> None:
+    """As from a backup: the same, but it is another file."""
+    fill_words(world)
+    shutil.copy2(world.search_path, world.search_path + ".copy")
+    os.replace(world.search_path + ".copy", world.search_path)
+
+
+def overwrite_words(world: World) -> None:
+    fill_words(world)
+    size = os.path.getsize(world.search_path)
+    with open(world.search_path, "r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (size - 8192))
+
+
+def no_words(world: World) -> None:
+    with open(world.search_path, "wb") as file:
+        file.write(b"this is no database\n" * 1000)
+
+
+WORD_CONDITIONS: tuple[Callable[[World], None], ...] = (
+    leave,
+    leave,
+    fill_words,
+    fill_words,
+    delete_words,
+    copy_words,
+    overwrite_words,
+    no_words,
+)
+
+GREPS = ("l", "^h", "ñ", "x{3000}", "nothing", "this node")
 TIMES = st.none() | st.integers(-100, 400).map(lambda ticks: FIRST_NS + ticks * TICK_NS)
 FILTERS: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
@@ -155,7 +222,8 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.builds(
     user=st.none() | st.none() | st.sampled_from(USERS),
     since_ns=TIMES,
     until_ns=TIMES,
-    grep=st.none() | st.none() | st.sampled_from(("l", "^h", "ñ", "x{3000}", "nothing")),
+    grep=st.none() | st.none() | st.sampled_from(GREPS),
+    search=st.none() | st.none() | st.sampled_from(sorted(SEARCHES)),
     lines=st.none() | st.integers(0, 8),
     reverse=st.booleans(),
 )
@@ -192,6 +260,7 @@ def test_query_tells_what_the_list_tells(
         world = World(directory)
         play(world, steps)
         world.held_peers = set(data.draw(st.lists(PEERS)))
+        data.draw(st.sampled_from(WORD_CONDITIONS))(world)
         condition(world)
         check(world, data, 4)
         assert world.damage == []
@@ -211,16 +280,17 @@ def test_query_is_right_after_the_index_went_on(
     with tempfile.TemporaryDirectory() as directory:
         world = World(directory)
         play(world, before)
+        data.draw(st.sampled_from(WORD_CONDITIONS))(world)
         condition(world)
         play(world, later)
-        world.index_all().close()
+        fill_words(world)
         check(world, data, 3)
         world.close()
 
 
 @pytest.mark.slow
 @settings(CALM, max_examples=60)
-@given(st.lists(st.lists(STEPS.filter(lambda s: s[0] != "restart"), max_size=10), max_size=6))
+@given(st.lists(st.lists(STEPS.filter(lambda s: s[0] not in ("restart", "vacuum")), max_size=10), max_size=6))
 def test_following_tells_every_message_once(parts: list[list[tuple[Any, ...]]]) -> None:
     """Who asks again and again behind the last cursor hears each message once, in order."""
     with tempfile.TemporaryDirectory() as directory:

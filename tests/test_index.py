@@ -11,9 +11,10 @@ import pytest
 
 from msgd import model
 from msgd.indexer import Indexer
-from msgd.log import index as log_index
+from msgd.log import derived, gather
+from msgd.log.derived import NotUsableError
 from msgd.log.files import REAL_FILES
-from msgd.log.index import Index, NotUsableError, known_ids
+from msgd.log.index import Index, known_ids
 from msgd.log.segment import list_bases, segment_path
 from msgd.rows import Filter
 from tests.forked import in_child
@@ -89,30 +90,33 @@ def test_index_stays_right_when_a_start_moves_the_last_append(world: World, appe
     assert names(world) == ["index.opened"] * 3
 
 
-def test_step_takes_about_as_much_as_it_may(world: World) -> None:
-    """A budget ends a step at the next append's end; the rest is told to be there."""
+def test_step_takes_about_as_much_as_it_may(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget ends a step behind the block that has used it up; the rest is told to be there."""
+    monkeypatch.setattr(gather, "BLOCK_BYTES", 1)  # no record fits, so that each counts alone
     for _ in range(10):
         world.send(1, 1)
         world.commit()
     indexer = world.indexer()
-    assert indexer.step(4)
-    assert world.known[3].record.offset == indexer.position
-    assert indexer.step(4)
-    assert world.known[7].record.offset == indexer.position
-    assert not indexer.step(4)
+    assert indexer.step(8)  # checkpoint, and four records of one message each
+    assert world.known[4].record.offset == indexer.position
+    assert indexer.step(8)
+    assert world.known[8].record.offset == indexer.position
+    assert not indexer.step(8)
     assert world.known[9].record.offset == indexer.position
     indexer.close()
 
 
 def test_position_moves_with_what_it_stands_for(world: World, tmp_path: Path) -> None:
     """An indexer killed in the middle of a transaction leaves the position and the rows of the one before."""
-    for _ in range(6):
+    for _ in range(3):
         world.send(1, 1)
         world.commit()
-    indexer = world.indexer()
-    indexer.step(3)  # the checkpoint is a record, too
+    indexer = world.index_all()
     position = indexer.position
     indexer.close()
+    for _ in range(3):
+        world.send(1, 1)
+        world.commit()
 
     def killed_in_transaction() -> None:
         indexer = world.indexer()
@@ -191,11 +195,11 @@ def test_index_that_was_closed_counts_after_a_start_of_the_machine(
     """Closing syncs the file, so only one that was open when the power went is made anew."""
     fill(world)
     world.index_all().close()
-    monkeypatch.setattr(log_index, "boot_id", lambda: b"another boot")
+    monkeypatch.setattr(derived, "boot_id", lambda: b"another boot")
     Index.open(world.index_path, world.store.log_id).close()
     monkeypatch.undo()
     indexer = world.index_all()
-    monkeypatch.setattr(log_index, "boot_id", lambda: b"another boot")
+    monkeypatch.setattr(derived, "boot_id", lambda: b"another boot")
     with pytest.raises(NotUsableError, match="started anew"):
         Index.open(world.index_path, world.store.log_id)
     indexer.close()
@@ -209,7 +213,7 @@ def test_index_deleted_while_it_is_open_is_made_anew(world: World) -> None:
     assert_right(world)
     while indexer.step():
         pass
-    assert world.events == [("index.rebuilt", {"reason": "the file was deleted"})]
+    assert world.events == [("index.rebuilt", {"file": "index.sqlite", "reason": "the file was deleted"})]
     assert [m.message.id for m in world.known[:-1]] == indexed(world)
     indexer.close()
 
@@ -277,7 +281,9 @@ def test_known_ids_are_those_that_were_submitted_here(world: World) -> None:
     indexer = world.index_all()
     ids = [m.message.id for m in world.known]
     expected = [m.message.id for m in world.known[:-1] if m.state != model.RECEIVED]
-    found, position = known_ids(world.index_path, world.store.log_id, [*ids, bytes(16), b"\xff" * 16])
+    found, position = known_ids(
+        world.index_path, world.log, world.store.log_id, [*ids, bytes(16), b"\xff" * 16]
+    )
     assert sorted(expected) == found
     assert indexer.position == position
     indexer.close()
@@ -287,13 +293,13 @@ def test_known_ids_without_an_index_are_none_up_to_nowhere(world: World) -> None
     """No file, another log's, or one that is being made: position 0 tells that nothing is known."""
     fill(world)
     ids = [m.message.id for m in world.known]
-    assert known_ids(world.index_path, world.store.log_id, ids) == ([], 0)
+    assert known_ids(world.index_path, world.log, world.store.log_id, ids) == ([], 0)
     world.index_all().close()
-    assert known_ids(world.index_path, b"otherlog", ids) == ([], 0)
+    assert known_ids(world.index_path, world.log, b"otherlog", ids) == ([], 0)
     spoil_tables(world)
-    assert known_ids(world.index_path, world.store.log_id, ids) == ([], 0)
+    assert known_ids(world.index_path, world.log, world.store.log_id, ids) == ([], 0)
     Path(world.index_path).write_bytes(b"")
-    assert known_ids(world.index_path, world.store.log_id, ids) == ([], 0)
+    assert known_ids(world.index_path, world.log, world.store.log_id, ids) == ([], 0)
 
 
 def test_indexer_makes_the_file_for_its_owner_only(world: World) -> None:

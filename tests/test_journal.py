@@ -23,9 +23,9 @@ SOON_S = 5.0
 @pytest.fixture(autouse=True)
 def own_journal() -> Iterator[None]:
     """Leave the module as it was: other tests in this process use it, too."""
-    before = (journal._sink, journal._log, journal._shown)
+    before = (journal._sink, journal._processors, journal._shown)
     yield
-    journal._sink, journal._log, journal._shown = before
+    journal._sink, journal._processors, journal._shown = before
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The log against a list: appends, rolls, restarts, kills, cuts and flipped bits in any order (Hypothesis).
+"""The log against a list: appends, rolls, restarts, cuts, flipped bits, holes, in any order (Hypothesis).
 
 The list knows of every record its number and the append that it came with. What a start and a reader must
 find after each fault follows from the list and from where the reader saw the records before the fault.
@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgd.log.errors import Damaged
 from msgd.log.reader import Reader
 from msgd.log.record import Header, Kind
+from msgd.log.vacuum import remove
 from tests.log_book import Book
 from tests.log_disk import Disk
 
@@ -26,6 +27,7 @@ class LogMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.disk = Disk()
         self.appends: list[list[int]] = []
+        self.removed: set[int] = set()
         self.next = 1
         self.start()
 
@@ -63,6 +65,15 @@ class LogMachine(RuleBasedStateMachine):
         self.book.add(self.next, size)
         self.next += 1
         self.start()
+
+    @precondition(lambda self: hasattr(self, "book") and len(self.reader().segments()) > 1)
+    @rule(data=st.data())
+    def remove_segments(self, data: st.DataObject) -> None:
+        sealed = self.reader().extents()[:-1]
+        leaving = data.draw(st.lists(st.sampled_from(sealed), min_size=1, max_size=3))
+        gone = [h.first_seq for base, stop in leaving for h in self.reader().headers(base, stop)]
+        remove(self.disk, "/log", [base for base, _ in leaving])
+        self.removed.update(gone)
 
     # ---- what the world does to it
 
@@ -131,7 +142,8 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def reader_finds_the_list(self) -> None:
         if hasattr(self, "book"):
-            assert self.numbers() == [h.first_seq for h in self.headers() if h.kind != Kind.CHECKPOINT]
+            kept = [number for number in self.numbers() if number not in self.removed]
+            assert kept == [h.first_seq for h in self.headers() if h.kind != Kind.CHECKPOINT]
 
     @invariant()
     def readers_in_both_directions_agree(self) -> None:

@@ -319,6 +319,25 @@ def test_unreadable_part_is_damage_and_the_next_segment_is_served() -> None:
     assert [damage.why for damage in told] == ["cannot be read: Input/output error"]
 
 
+def test_segment_that_is_a_link_to_nowhere_is_damage(tmp_path: Path) -> None:
+    """It was moved to a disk that is not there: told, and the next segment is served."""
+    book = Book(str(tmp_path))
+    book.write(1)
+    book.roll()
+    book.write(2)
+    path = tmp_path / f"{0:020d}.log"
+    path.unlink()
+    path.symlink_to(tmp_path / "away")
+    reader = Reader(str(tmp_path), lambda: book.store.committed)
+    found, damage = collect(reader.headers)
+    assert ([(str(path), 0)], [2]) == (
+        [(d.segment, d.offset) for d in damage],
+        [header.first_seq for header in found if header.kind == Kind.OUT],
+    )
+    with pytest.raises(Damaged):
+        reader.record(0)
+
+
 def test_copies_of_records_in_a_damaged_body_are_not_served() -> None:
     """Behind a damaged header the walk finds the next append, not the log that somebody sent as a message."""
     log = Logged()

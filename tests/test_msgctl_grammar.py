@@ -3,10 +3,11 @@
 import pytest
 
 from msgctl.cli import EVERYWHERE, HANDLERS, VERBS
+from msgctl.examples import EXAMPLES
 from msgctl.grammar import Args, Verb, read
 from msgctl.help import text
 from msgctl.lab import HANDLERS as LAB_HANDLERS
-from msgctl.manual import CODES, DESCRIPTIONS, EXAMPLES
+from msgctl.manual import CODES, DESCRIPTIONS
 from msgd.errors import UsageError
 
 
@@ -137,7 +138,8 @@ def test_headers_are_collected() -> None:
         ("send a b --quiet=1", "--quiet takes no value"),
         ("send a --timeout", "--timeout needs a value: TIME"),
         ("peer add", "peer add needs NAME"),
-        ("status x", "status does not take 'x'"),
+        ("status x", "status does not take 'x' | see `msgctl status --help`"),
+        ("log -u msgd", "there is no option -u here | see `msgctl log --help`"),
     ],
 )
 def test_wrong_line_is_refused_with_a_sentence(line: str, part: str) -> None:

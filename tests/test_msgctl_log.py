@@ -59,10 +59,12 @@ def keep(server: ControlServer, id: str, **fields: Any) -> None:
 
 
 def test_plain_log_asks_for_everything(server: ControlServer, run: Runner) -> None:
-    """No option, no parameter; as a stream."""
+    """No option, no parameter but that people see clock steps; as a stream."""
     assert run("log").code == 0
-    (call,) = server.calls
-    assert (call.parameters, call.more) == ({}, True)
+    assert run("log", "-q").code == 0
+    assert run("log", "-o", "json").code == 0
+    assert [call.parameters for call in server.calls] == [{"steps": True}, {}, {"format": "json"}]
+    assert all(call.more for call in server.calls)
 
 
 def test_options_become_parameters(server: ControlServer, run: Runner) -> None:
@@ -72,6 +74,7 @@ def test_options_become_parameters(server: ControlServer, run: Runner) -> None:
     )
     assert run("log", *words.split(), "--id", "019a", "--after-cursor=c7").code == 0
     assert server.calls[0].parameters == {
+        "steps": True,
         "since_ns": 10_000_000_000,
         "until_ns": 20_500_000_000,
         "lines": 5,
@@ -92,19 +95,35 @@ def test_options_become_parameters(server: ControlServer, run: Runner) -> None:
     [
         (["-n"], {"lines": 10}),
         (["-n", "all"], {}),
-        (["-f"], {"lines": 10, "follow": True}),
-        (["-f", "-n0"], {"lines": 0, "follow": True}),
-        (["-f", "-n", "all"], {"follow": True}),
-        (["-f", "-S", "@1"], {"follow": True, "since_ns": 1_000_000_000}),
+        (["-e"], {"lines": 1000}),
+        (["-e", "-n", "5"], {"lines": 5}),
+        (["-e", "-nall"], {}),
+        (["-f"], {"lines": 10, "follow": True, "changes": True}),
+        (["-f", "-n0"], {"lines": 0, "follow": True, "changes": True}),
+        (["-f", "-n", "all"], {"follow": True, "changes": True}),
+        (["-f", "-n", "5", "--no-tail"], {"follow": True, "changes": True}),
+        (["-f", "-S", "@1"], {"follow": True, "changes": True, "since_ns": 1_000_000_000}),
+        (["-f", "--after-cursor=c", "-n1"], {"follow": True, "changes": True, "after_cursor": "c"}),
+        (["-f", "--cursor-file", "/nothing-seen-yet"], {"follow": True}),
+        (["-f", "-o", "cat"], {"lines": 10, "follow": True}),
+        (["-c", "l=1f;o=a0;i=3;m=77", "-n", "2"], {"after_cursor": "l=1f;o=a0;i=2"}),
+        (["--cursor=l=1f;o=a0;i=0;m=77"], {"after_cursor": "l=1f;o=9f;i=0"}),
+        (["--cursor=l=1f;o=0;i=0"], {"after_cursor": "l=1f;o=0;i=0"}),
+        (["--cursor=x"], {"after_cursor": "x"}),
+        (["--after-cursor=c", "-n", "2"], {"after_cursor": "c"}),  # the first two: counted here
+        (["--after-cursor=c", "-n", "2", "-r"], {"after_cursor": "c", "lines": 2, "reverse": True}),
         (["-g", "disk full"], {"grep": "(?i)disk full"}),
+        (["-g", "Disk", "--case-sensitive=no"], {"grep": "(?i)Disk"}),
+        (["-g", "disk", "--case-sensitive"], {"grep": "disk"}),
+        (["--search", 'disk "is full"'], {"search": 'disk "is full"'}),
     ],
 )
 def test_defaults_are_those_of_journalctl(
     server: ControlServer, run: Runner, words: list[str], expected: dict[str, Any]
 ) -> None:
-    """-n alone is 10, -f begins with the last 10, a pattern in small letters finds capitals."""
+    """-n alone is 10, -e the last 1000, -f begins with the last 10 and tells changes, but not to scripts."""
     assert run("log", *words).code == 0
-    assert server.calls[0].parameters == expected
+    assert server.calls[0].parameters == expected | ({} if "cat" in words else {"steps": True})
 
 
 @pytest.mark.parametrize(
@@ -116,9 +135,18 @@ def test_defaults_are_those_of_journalctl(
         (["--kind=x"], "expected text, file"),
         (["-n-5"], "expected a number of lines, or all"),
         (["--since=soon"], "'soon' is not a time"),
-        (["--after-cursor=a", "--cursor-file=b"], "two ways to say one thing"),
+        (["--after-cursor=a", "--cursor-file=b"], "--after-cursor and --cursor-file are two ways"),
+        (["-c", "a", "--cursor-file=b"], "--cursor and --cursor-file are two ways"),
         (["-o", "xml"], "log has no format 'xml'"),
-        (["--cursor-file=/"], "cannot read the cursor file /"),
+        (["-S", "@20", "-U", "@10"], "--since is later than --until"),
+        (["--cursor-file=/"], "--cursor-file=/: expected the name of a file"),
+        (["--cursor-file="], "expected the name of a file"),
+        (["--cursor-file=/usr"], "cannot read the cursor file /usr: Is a directory"),
+        (["--cursor-file=/nowhere/seen"], "there is no such directory"),
+        (["--case-sensitive=maybe"], "expected yes or no"),
+        (["--fields", "id"], "--fields chooses nothing in the format short"),
+        (["-o", "json", "--fields", "id,colour"], "there is no field 'colour'"),
+        (["-o", "cat", "--fields", ","], "--fields names no field"),
     ],
 )
 def test_wrong_log_is_a_usage_error(server: ControlServer, run: Runner, words: list[str], part: str) -> None:
@@ -146,9 +174,21 @@ def test_cursor_file_carries_on(server: ControlServer, run: Runner, tmp_path: Pa
     assert file.read_text() == "c0\n"
     server.kept.clear()
     assert run("log", "--cursor-file", str(file)).code == 0
-    assert [call.parameters for call in server.calls] == [{}, {"after_cursor": "c0"}]
+    assert [call.parameters.get("after_cursor") for call in server.calls] == [None, "c0"]
     assert file.read_text() == "c0\n"
     assert sorted(os.listdir(tmp_path)) == ["control.sock", "seen"]
+
+
+def test_lines_behind_a_cursor_are_the_first_ones(server: ControlServer, run: Runner, tmp_path: Path) -> None:
+    """So that a script that takes two at a time by its cursor file skips none."""
+    for name in "abcde":
+        keep(server, name, text=name)
+    file = tmp_path / "seen"
+    file.write_text("c\n")
+    for form, out in (("cat", "a\nb\n"), ("json", "a b")):
+        done = run("log", "-n", "2", "--cursor-file", str(file), "-o", form)
+        assert out == (done.out if form == "cat" else " ".join(one["text"] for one in done.objects))
+        assert file.read_text() == "c1\n"
 
 
 # --- formats ------------------------------------------------------------------------------------------------
@@ -232,9 +272,17 @@ def test_cat_is_the_body_and_a_line_end(server: ControlServer, run: Runner) -> N
 EVIL = "a\x1b]0;owned\x07\x9b31m\u202eb\x7f"
 
 
-@pytest.mark.parametrize("form", ["short", "short-iso", "verbose", "cat", "json", "json-pretty"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["-o", form] for form in ("short", "short-iso", "verbose", "cat", "json", "json-pretty", "export")),
+        ["--no-full"],
+        ["-o", "json", "--fields", "text,from,headers"],
+        ["-o", "cat", "--fields", "text,from,headers"],
+    ],
+)
 def test_nothing_foreign_commands_a_terminal(
-    server: ControlServer, run: Runner, monkeypatch: pytest.MonkeyPatch, form: str
+    server: ControlServer, run: Runner, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     """Control characters, also C1, and marks that turn the direction: in texts, names, users, headers."""
     monkeypatch.setenv("NO_COLOR", "1")  # colours are control characters, too, but ours
@@ -248,9 +296,9 @@ def test_nothing_foreign_commands_a_terminal(
         state="rejected",
         **{"from": EVIL},
     )
-    out = run("log", "-o", form, terminal=True).out
-    assert out.replace("\n", "").isprintable()
-    if form.startswith("json"):
+    out = run("log", *words, terminal=True).out
+    assert "31m" in out and out.replace("\n", "").isprintable()
+    if "json" in words[-1]:
         assert json.loads(out)["text"] == EVIL
 
 
@@ -433,6 +481,26 @@ def test_output_that_takes_nothing_is_an_error(server: ControlServer) -> None:
         1,
         b"msgctl: cannot write the output: No space left on device\n",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("closed", "words", "code", "complaint"),
+    [
+        (">&-", ["log"], 1, b"msgctl: cannot write the output: Bad file descriptor\n"),
+        ("<&-", ["send", "node3"], 2, b"msgctl: cannot read standard input: Bad file descriptor\n"),
+        ("2>&-", ["log", "-S", "soon"], 2, b""),
+    ],
+)
+def test_closed_output_or_input_is_never_the_socket(
+    server: ControlServer, closed: str, words: list[str], code: int, complaint: bytes
+) -> None:
+    """The lowest free number would be the connection's: messages would be written to msgd as calls."""
+    keep(server, "a")
+    msgctl = [sys.executable, "-m", "msgctl", "--socket", server.path, *words]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *msgctl]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", complaint)
 
 
 def test_error_after_messages_is_still_told(server: ControlServer, run: Runner) -> None:

@@ -55,7 +55,7 @@ def test_plain_send_and_log_import_nothing_heavy(server: ControlServer, words: l
     assert code == "0" and done.stdout
     assert set(modules) & HEAVY == set()
     ours = {name for name in modules if name.split(".")[0] == "msgd"}
-    assert ours == {"msgd", "msgd.errors", "msgd.model", "msgd.wire", "msgd.wire.varlink"}
+    assert ours == {"msgd", "msgd.amounts", "msgd.errors", "msgd.model", "msgd.wire", "msgd.wire.varlink"}
 
 
 def test_lines_import_nothing_heavy(server: ControlServer) -> None:

@@ -44,8 +44,6 @@ def test_each_notification_is_one_datagram_of_its_lines(manager: socket.socket) 
     assert heard(manager) == ["STATUS=disk", "ERRNO=5"]
     notifier.failed("name")
     assert heard(manager) == ["STATUS=name"]
-    notifier.extend_timeout(2.5, "48 %")
-    assert heard(manager) == ["EXTEND_TIMEOUT_USEC=2500000", "STATUS=48 %"]
 
 
 def test_reloading_states_the_monotonic_clock_in_the_same_datagram(manager: socket.socket) -> None:

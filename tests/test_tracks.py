@@ -33,7 +33,8 @@ from msgd.peer.service import (
     Progress,
 )
 from msgd.recovering import NotTheSame, Recovering
-from msgd.tracks import STEP, Pair
+from msgd.track import STEP
+from msgd.tracks import Pair
 from msgd.wire.codec import Message, encode
 
 PEER = 3
@@ -145,6 +146,62 @@ def test_what_arrives_during_a_comparison_is_not_lost(book: Book) -> None:
     comparing = Comparing(book.pair(), questions_to(Liar(answers)), lambda direction, seq: None)
     comparing.run()
     assert ([], []) == (comparing.differences, comparing.reasons())
+
+
+def test_what_goes_during_a_comparison_is_no_difference(book: Book) -> None:
+    """The peer held it when it was asked first, and keeps it no longer when it shows what it holds."""
+    for kind, seq in ((Kind.OUT, 1), (Kind.OUT, 2), (Kind.RECEIPT, 2)):
+        book.add(kind, seq, OUT)
+    held = iter([Outline(2, 2, [(1, 2)], [], []), Outline(2, 2, [(2, 2)], [], [], [(1, 1)])])
+    left = list(book.pair().entries(OUT, 2, 2))
+
+    def answers(ask: Ask) -> Iterator[Frame]:
+        if ask.direction == OUT:
+            return iter([Outline(0, 0, [], [], [])] if ask.what == "outline" else [])
+        return iter([next(held)] if ask.what == "outline" else [Batches(left)] * (ask.what == "batches"))
+
+    comparing = Comparing(book.pair(), questions_to(Liar(answers)), lambda direction, seq: None)
+    comparing.run()
+    assert [] == comparing.differences
+    assert [("there", "gone", [(1, 1)])] == [known[1:] for known in comparing.reasons()]
+
+
+def test_what_goes_and_what_arrives_during_a_comparison_are_no_difference(book: Book) -> None:
+    """To ask again why the one is missing is no reason to forget that the other was on its way."""
+    for kind, seq in ((Kind.OUT, 1), (Kind.OUT, 2), (Kind.RECEIPT, 2), (Kind.OUT, 3)):
+        book.add(kind, seq, OUT)
+    held = iter([Outline(2, 2, [(1, 2)], [], []), Outline(3, 3, [(2, 3)], [], [], [(1, 1)])])
+    left = list(book.pair().entries(OUT, 2, 2))
+
+    def batches() -> Iterator[Frame]:
+        yield Batches(left)
+        book.add(Kind.RECEIPT, 3, OUT)
+
+    def answers(ask: Ask) -> Iterator[Frame]:
+        if ask.direction == OUT:
+            return iter([Outline(0, 0, [], [], [])] if ask.what == "outline" else [])
+        return iter([next(held)] if ask.what == "outline" else []) if ask.what != "batches" else batches()
+
+    comparing = Comparing(book.pair(), questions_to(Liar(answers)), lambda direction, seq: None)
+    comparing.run()
+    assert [] == comparing.differences
+    assert [("gone", [(1, 1)]), ("pending", [(3, 3)])] == sorted(
+        (r.why, r.spans) for r in comparing.reasons()
+    )
+
+
+def test_what_goes_while_the_log_is_read_is_known_to_be_gone(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk passes over it: so it is begun anew."""
+    gaps = iter([{}, {50: 0}, {50: 0}, {50: 0}])
+    begun: list[dict[int, int]] = []
+    pair = book.pair()
+    begin = pair._begin
+    monkeypatch.setattr("msgd.tracks.gaps_of", lambda reader: next(gaps))
+    monkeypatch.setattr(pair, "_begin", lambda gaps: (begun.append(gaps), begin(gaps)))
+    pair.advance()
+    assert [{50: 0}] == begun
 
 
 # --- a peer that lies ---------------------------------------------------------------------------------------

@@ -148,7 +148,8 @@ def test_description_is_parsed_by_a_foreign_client() -> None:
         "Send", "SendMany", "Log", "Show", "Why", "Queue", "Cancel", "Retry", "Peers", "PeerAdd",
         "PeerRemove", "PeerRename", "PeerBlock", "PeerUnblock", "PeerRekey", "Pairs", "PairAsk", "PairAccept",
         "PairReject", "PairInvite", "PairJoin", "Identity", "IdentityRotate", "Verify", "Recover", "Status",
-        "Reload",
+        "Reload", "DiskUsage", "Vacuum",
+        "Export", "ImportPart", "Import",
     } == methods  # fmt: skip
     assert [name for name, member in found.members.items() if not member.doc.strip()] == []
 

@@ -11,16 +11,14 @@ The workers run the daemon's own bodies over a real connection on loopback.
 import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from msgd import journal, worker
+from msgd import worker
 from msgd.log.reader import Reader
 from msgd.node import Node
 from msgd.trust import tls
@@ -28,6 +26,7 @@ from msgd.trust.identity import NodeKey
 from msgd.wire.frame import DirectionState
 from msgd.wire.ledger import TABLE, Granted, KnownPeer, MayDial
 from msgd.wire.pipe import Pipe
+from tests import forked
 from tests.peer_pair import LIMITS, A, D
 
 SOON_S = 10.0
@@ -64,16 +63,8 @@ class End:
 
     def __init__(self, body: Callable[[socket.socket], int], sock: socket.socket | None = None) -> None:
         mine, theirs = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 70
-            try:
-                _close_all_but({0, 1, 2, theirs.fileno(), *([sock.fileno()] if sock else [])})
-                sys.stderr = os.fdopen(2, "w", closefd=False)
-                journal.setup("debug")
-                code = body(theirs)
-            finally:
-                os._exit(code)
+        keep_fds = {theirs.fileno(), *([sock.fileno()] if sock else [])}
+        self.pid = forked.start(lambda: body(theirs), keep_fds)
         theirs.close()
         if sock is not None:
             sock.close()
@@ -169,13 +160,6 @@ class Ends:
     def _made(self, end: End) -> End:
         self.made.append(end)
         return end
-
-
-def _close_all_but(keep: set[int]) -> None:
-    """A worker has nothing that belongs to the test: who closes a connection closes it for good."""
-    for fd in {int(name) for name in os.listdir("/proc/self/fd")} - keep:
-        with suppress(OSError):
-            os.close(fd)
 
 
 def grant(dialler: End, **fields: Any) -> MayDial:

@@ -1,4 +1,4 @@
-"""The log: one writer (`store`), many readers (`reader`), a derived index beside it (`index`).
+"""The log: one writer (`store`), many readers (`reader`), derived files beside it (`index`, `words`).
 
 All that a node knows lies here, in the order in which it learned it; everything else can be rebuilt from
 it. The log is one row of bytes, addressed by *log offset*, cut into segments, filled with records.
@@ -6,7 +6,9 @@ it. The log is one row of bytes, addressed by *log offset*, cut into segments, f
 **A segment** is a file named by the log offset of its first byte, 20 decimal digits and `.log`. It ends
 where the next one begins; what its file may hold beyond that does not count. It begins with checkpoint
 records, the last of which has flag bit 0 set, and holds records of one format version only. A file
-`<log offset>.broken` is a torn tail that was set aside at a start; `*.tmp` was never finished.
+`<log offset>.broken` is a torn tail that was set aside at a start; `*.tmp` was never finished. An empty file
+`<log offset>.gone` says that what stood from there to the next name was removed (`vacuum`); what is
+missing without one is damage, unless it is the beginning of the log.
 
 **A record** is header, payload and CRC. All numbers are little-endian, both CRCs are CRC-32 as in zlib.
 
@@ -23,7 +25,7 @@ records, the last of which has flag bit 0 set, and holds records of one format v
 | 28 | peer | u32 | local number of the peer, 0 none |
 | 32 | count | u32 | messages |
 | 36 | first_seq | u64 | of the messages; of a receipt: the seq up to which all is stored |
-| 44 | aux | u64 | held: expiry, Unix ns, 0 never; receipt, recovered: the receiver's clock, Unix ns; else 0 |
+| 44 | aux | u64 | by kind, below; else 0 |
 | 52 | head | 32s | digest of the direction so far |
 | 84 | wall_ns | u64 | CLOCK_REALTIME when it was added |
 | 92 | boot_ns | u64 | CLOCK_BOOTTIME when it was added |
@@ -31,6 +33,9 @@ records, the last of which has flag bit 0 set, and holds records of one format v
 | 116 | crc | u32 | of bytes 0-115 |
 | 120 | payload | | |
 | 120 + length | crc | u32 | of the payload |
+
+`aux` of a held record: its expiry, Unix ns, 0 never; of a receipt or recovered: the receiver's clock, Unix
+ns; of the first record of a segment: the inode of the file that it was written to, 0 unknown.
 
 | kind | | payload |
 |---|---|---|

@@ -1,25 +1,28 @@
 """What of a record goes into the index: taken from one record after another, put in all at once.
 
 The index process fills the file with it, and a query the part of the log that the file does not hold yet.
-Only `released` and `ended` records must be decoded for that; the ids of messages only where they are asked
-for (`with_ids`), and then nothing of a message but its id.
+`released`, `ended` and `checkpoint` records must be decoded for that; the ids of messages only where they
+are asked for (`with_ids`), and then nothing of a message but its id.
+
+A checkpoint counts as a receipt for as much as it says the peer has: a receipt's own record may be gone,
+with a segment that is not kept any more.
 """
 
 import struct
-from collections.abc import Iterable
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Iterator
+from operator import attrgetter
+from zlib import crc32
 
 import msgspec
 
 from msgd import model
-from msgd.log.ahead import Ahead
 from msgd.log.errors import Damaged
 from msgd.log.index import (
     CONTROL,
     ENDING,
     EPOCH,
     ID,
-    KEY,
     LANES,
     NUMBERED,
     PLACE,
@@ -30,20 +33,32 @@ from msgd.log.index import (
     RECOVERED_OUT,
     RELEASE,
     WAITING,
-    ZONE,
-    Index,
 )
-from msgd.log.leaves import Leaves
-from msgd.log.record import Header, Kind, Record, decode_ranges
+from msgd.log.record import CRC_RESIDUE, HEADER_BYTES, OVERHEAD_BYTES, Header, Kind, decode_ranges, header_at
 
 ID_BYTES = 16
-OUT, IN, HELD = Kind.OUT, Kind.IN, Kind.HELD
-WITHOUT_IDS = frozenset({Kind.RELEASED, Kind.ENDED})  # kinds of which the payload is wanted
-PLACE_KINDS = frozenset({OUT, IN, HELD})
-WITH_IDS = WITHOUT_IDS | PLACE_KINDS | {Kind.RECOVERED}
+LANE_OF = {Kind.OUT: NUMBERED, Kind.IN: RECEIVED, Kind.HELD: WAITING, Kind.RELEASED: NUMBERED}
+PLACE_KINDS = frozenset({Kind.OUT, Kind.IN, Kind.HELD})
+READ_KINDS = frozenset({Kind.RELEASED, Kind.ENDED, Kind.CHECKPOINT})  # of which the payload is wanted
+READ_WITH_IDS = READ_KINDS | PLACE_KINDS | {Kind.RECOVERED}
 CONTROL_KINDS = frozenset({Kind.PEER, Kind.EPOCH, Kind.CLOCK_STEP})
-FIRST_ID = slice(3, 3 + ID_BYTES)  # in a message: behind the array's head and the two bytes of `bin 16`
-FIRST_ID_HEAD = b"\xc4\x10"
+IN, RECEIPT_KIND = Kind.IN, Kind.RECEIPT
+
+# prefix, kind, length, peer, count, first_seq and wall_ns of a header, and of a message behind it the
+# head and the bytes of its id
+LOOK = struct.Struct("<13sB2xI8xIIQ40xQ28xx2s16s")
+ID_HEAD = b"\xc4\x10"  # `bin 16`, behind the byte of the array
+SMALL = 1024  # bytes of a payload, below which a record is checked by one CRC
+BEHIND = bytes(LOOK.size - HEADER_BYTES)  # so that the last record of a block can be looked at like any other
+
+
+def _residue(length: int) -> int:
+    """The CRC-32 of any sound record with so long a payload: what runs over two CRCs comes to a constant."""
+    header, payload = bytes(HEADER_BYTES - 4), bytes(length)
+    return crc32(b"".join(part + crc32(part).to_bytes(4, "little") for part in (header, payload)))
+
+
+RESIDUES = [_residue(length) for length in range(SMALL)]  # 1 ms
 
 
 class _OnlyId(msgspec.Struct, array_like=True, gc=False):
@@ -58,162 +73,213 @@ class EndedPlaces(msgspec.Struct, array_like=True, frozen=True):
     places: list[tuple[int, int]]
 
 
+class _Out(msgspec.Struct):
+    receipt: int = 0
+
+
+class _Peer(msgspec.Struct):
+    """Of a peer in a checkpoint, how far it has received."""
+
+    number: int
+    out: _Out
+
+
 _decode_ids = msgspec.msgpack.Decoder(list[_OnlyId]).decode
+_decode_peers = msgspec.msgpack.Decoder(list[_Peer] | dict[str, msgspec.Raw]).decode
+_id_of = attrgetter("id")
 decode_ended = msgspec.msgpack.Decoder(EndedPlaces).decode
 
-Grouped = dict[int, list[bytes]]
+Grouped = defaultdict[int, list[bytes]]
 
 
 class Harvest:
-    """Entries for an index, gathered in memory. `records` counts what was taken since the last `store`."""
+    """Entries for an index, gathered in memory, of the log in `directory`.
 
-    def __init__(self, with_ids: bool) -> None:
+    `messages`, `records` and `bytes` count what was taken since the last `clear`. `last` is the log offset of
+    the last record that is no checkpoint, -1 none; `group` the first and the end of the last checkpoints.
+    """
+
+    def __init__(self, directory: str, with_ids: bool) -> None:
+        self._directory = directory
         self._with_ids = with_ids
-        self._clear()
+        self._read_kinds = READ_WITH_IDS if with_ids else READ_KINDS
+        self.last = -1
+        self.group = (0, 0)
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Begin anew."""
+        self.messages = 0
         self.records = 0
-        self._places: Grouped = {}
-        self._receipts: Grouped = {}
-        self._epochs: Grouped = {}
-        self._releases: list[bytes] = []
-        self._endings: list[bytes] = []
-        self._recovered: Grouped = {}
-        self._control: Grouped = {}
-        self._ids: list[bytes] = []
-        self._walls: list[tuple[int, int]] = []  # (offset, wall_ns) of places
-        self._damage: list[tuple[int, str, str]] = []
+        self.bytes = 0
+        self.places: Grouped = defaultdict(list)
+        self.receipts: Grouped = defaultdict(list)
+        self.epochs: Grouped = defaultdict(list)
+        self.releases: list[bytes] = []
+        self.endings: list[bytes] = []
+        self.recovered: Grouped = defaultdict(list)
+        self.control: Grouped = defaultdict(list)
+        self.ids: list[bytes] = []
+        self.damage: list[Damaged] = []
+        self._offsets: list[int] = []  # of places
+        self._walls: list[int] = []  # their stored times
 
-    def take_all(self, headers: Iterable[Header], ahead: Ahead) -> list[Damaged]:
-        """Take in these records, which come in the order of the log; what of them cannot be read."""
-        damage = []
-        wanted = WITH_IDS if self._with_ids else WITHOUT_IDS
-        for header in headers:
-            payload = None
-            try:
-                if header[0] in wanted:
-                    payload = ahead.payload(header)
-            except Damaged as damaged:
-                damage.append(damaged)
-            try:
-                self.take(header, payload)
-            except (msgspec.MsgspecError, ValueError, struct.error) as error:
-                damage.append(Damaged(ahead.directory, header.offset, f"not what its kind says: {error}"))
-        self._damage += [(damaged.offset, damaged.segment, damaged.why) for damaged in damage]
-        return damage
+    def wants(self, header: Header) -> bool:
+        """Whether `take` needs the payload of this record."""
+        return header.kind in self._read_kinds
 
-    def take(self, header: Header | Record, payload: bytes | None) -> None:
+    def take_block(self, block: bytes, at: int, stop: int, prefix: bytes) -> int:
+        """Take in the records that stand in a row in `block`, which begins at log offset `at`, before `stop`.
+
+        Returns the log offset of the first that was not taken: it is not sound, or not all there. One loop,
+        all names local, and none of the usual records becomes a `Header`: 0.9 instead of 2.5 µs for each.
+        """
+        places, receipts, with_ids = self.places, self.receipts, self._with_ids
+        look, pack_place, pack_id, pack_receipt = LOOK.unpack_from, PLACE.pack, ID.pack, RECEIPT.pack
+        add_offset, add_wall, add_id = self._offsets.append, self._walls.append, self.ids.append
+        add_place, place_kind, place_peer, is_in = list[bytes]().append, 0, 0, False
+        add_receipt, receipt_peer = add_place, -1
+        residues, place_kinds = RESIDUES, PLACE_KINDS
+        messages = records = place = 0
+        offset = -1
+        size = len(block)
+        last = min(size - HEADER_BYTES, stop - at - 1)
+        block += BEHIND
+        while place <= last:
+            start, kind, length, peer, count, first_seq, wall_ns, head, raw = look(block, place)
+            end = place + length + OVERHEAD_BYTES
+            if start != prefix or end > size:
+                break
+            if length < SMALL:
+                if crc32(block[place:end]) != residues[length]:
+                    break
+            elif not _is_sound(block, place, end, whole=with_ids):
+                break
+            if kind in place_kinds:
+                offset = at + place
+                if kind != place_kind or peer != place_peer:
+                    place_kind, place_peer, is_in = kind, peer, kind == IN
+                    add_place = places[peer * LANES + LANE_OF[kind]].append
+                add_place(pack_place(offset, count, kind, first_seq))
+                add_offset(offset)
+                add_wall(wall_ns)
+                messages += count
+                if not with_ids:
+                    pass
+                elif count == 1 and head == ID_HEAD:
+                    add_id(pack_id(raw, offset << 17 | is_in))
+                else:
+                    self._take_ids(block[place + HEADER_BYTES : end - 4], count, offset, is_in)
+            elif kind == RECEIPT_KIND:
+                offset = at + place
+                if peer != receipt_peer:
+                    receipt_peer = peer
+                    add_receipt = receipts[peer].append
+                add_receipt(pack_receipt(first_seq, offset))
+            else:
+                header = header_at(block, place, prefix, at + place)
+                if header is None or not _is_sound(block, place, end, whole=True):
+                    break
+                self._take(header, block[place + HEADER_BYTES : end - 4] if self.wants(header) else None)
+            records += 1
+            place = end
+        self.last = max(self.last, offset)
+        self.messages += messages
+        self.records += records
+        self.bytes += place
+        return at + place
+
+    def take(self, header: Header, payload: bytes | None) -> None:
         """Take in one record. `payload` is None where it is not wanted or cannot be read.
 
-        Raises msgspec.MsgspecError or ValueError when it is not what the kind says. Even then it is known
-        that the record is there.
+        A payload that is not what the kind says is damage; even then it is known that the record is there.
         """
-        kind, peer, offset = header.kind, header.peer, header.offset
         self.records += 1
+        self.bytes += header.end - header.offset
+        self._take(header, payload)
+
+    def zones(self) -> Iterator[tuple[int, int]]:
+        """The log offset and the stored time of each place, in order."""
+        return zip(self._offsets, self._walls, strict=True)
+
+    # --- steps ------------------------------------------------------------------------------------------
+
+    def _take(self, header: Header, payload: bytes | None) -> None:
+        kind, peer, offset = header.kind, header.peer, header.offset
+        if kind in LANE_OF:
+            entry = PLACE.pack(offset, header.count, kind, header.first_seq)
+            self.places[peer * LANES + LANE_OF[kind]].append(entry)
         if kind in PLACE_KINDS:
-            group = peer * LANES + (RECEIVED if kind == IN else WAITING if kind == HELD else NUMBERED)
-            self._take_place(group, PLACE.pack(offset, header.count, kind, header.first_seq))
-            self._walls.append((offset, header.wall_ns))
-            if payload is not None:
-                self._take_ids(payload, header.count, offset << 17 | (kind == IN))
-        elif kind == Kind.RECEIPT:
-            self._receipts.setdefault(peer, []).append(RECEIPT.pack(header.first_seq, offset))
-        elif kind == Kind.RELEASED:
-            self._take_place(
-                peer * LANES + NUMBERED, PLACE.pack(offset, header.count, kind, header.first_seq)
-            )
-            self._take_released(payload or b"", header.first_seq, offset)
-        elif kind == Kind.ENDED and payload is not None:
-            ended = decode_ended(payload)
-            state = model.STATES.index(ended.state)
-            self._endings += [ENDING.pack(record, index, offset, state) for record, index in ended.places]
+            self._take_place(header, payload, is_in=kind == IN)
+        elif kind == RECEIPT_KIND:
+            self.receipts[peer].append(RECEIPT.pack(header.first_seq, offset))
         elif kind == Kind.EPOCH:
             group = peer * LANES + (RECEIVED if header.direction == model.IN else NUMBERED)
-            self._epochs.setdefault(group, []).append(EPOCH.pack(offset, header.first_seq))
+            self.epochs[group].append(EPOCH.pack(offset, header.first_seq))
         elif kind == Kind.RECOVERED and header.count:  # without messages it is the beginning of an epoch
-            self._take_recovered(header, payload)
+            is_in = header.direction == model.IN
+            group = peer * LANES + (RECOVERED_IN if is_in else RECOVERED_OUT)
+            self.places[group].append(PLACE.pack(offset, header.count, kind, header.first_seq))
+            self.recovered[group].append(RECOVERED.pack(header.first_seq, header.count, offset))
+            self._take_place(header, payload, is_in)
+        elif kind in READ_KINDS and payload is not None:
+            self._take_payload(header, payload)
         if kind in CONTROL_KINDS:
-            self._control.setdefault(peer, []).append(CONTROL.pack(offset, kind))
-
-    def take_damage(self, damaged: Damaged) -> None:
-        """Remember that something cannot be read, so that later queries tell it, too."""
-        self._damage.append((damaged.offset, damaged.segment, damaged.why))
-
-    def _take_place(self, group: int, entry: bytes) -> None:
-        entries = self._places.get(group)
-        if entries is None:
-            self._places[group] = [entry]
+            self.control[peer].append(CONTROL.pack(offset, kind))
+        if kind == Kind.CHECKPOINT:
+            first, end = self.group
+            self.group = (first if end == offset else offset, header.end)
         else:
-            entries.append(entry)
+            self.last = offset
 
-    def _take_recovered(self, header: Header | Record, payload: bytes | None) -> None:
-        is_in = header.direction == model.IN
-        group = header.peer * LANES + (RECOVERED_IN if is_in else RECOVERED_OUT)
-        self._take_place(group, PLACE.pack(header.offset, header.count, header.kind, header.first_seq))
-        entry = RECOVERED.pack(header.first_seq, header.count, header.offset)
-        self._recovered.setdefault(group, []).append(entry)
-        self._walls.append((header.offset, header.wall_ns))
+    def _take_place(self, header: Header, payload: bytes | None, is_in: bool) -> None:
+        self.messages += header.count
+        self._offsets.append(header.offset)
+        self._walls.append(header.wall_ns)
         if payload is not None:
-            self._take_ids(payload, header.count, header.offset << 17 | is_in)
+            self._take_ids(payload, header.count, header.offset, is_in)
 
-    def _take_ids(self, payload: bytes, count: int, at: int) -> None:
-        if count == 1 and payload[1:3] == FIRST_ID_HEAD:
-            self._ids.append(payload[FIRST_ID] + KEY.pack(at))
-            return
-        found = _decode_ids(b"\xdd" + count.to_bytes(4, "big") + payload)
-        self._ids += [ID.pack(m.id, at + (index << 1)) for index, m in enumerate(found)]
+    def _take_ids(self, payload: bytes, count: int, offset: int, is_in: bool) -> None:
+        try:
+            found = _decode_ids(b"\xdd" + count.to_bytes(4, "big") + payload)
+            at = offset << 17 | is_in
+            self.ids += map(ID.pack, map(_id_of, found), range(at, at + 2 * count, 2))
+        except (msgspec.MsgspecError, struct.error) as error:
+            self._tell(offset, error)
+
+    def _take_payload(self, header: Header, payload: bytes) -> None:
+        offset = header.offset
+        try:
+            if header.kind == Kind.RELEASED:
+                self._take_released(payload, header.first_seq, offset)
+            elif header.kind == Kind.ENDED:
+                ended = decode_ended(payload)
+                state = model.STATES.index(ended.state)
+                self.endings += [ENDING.pack(record, index, offset, state) for record, index in ended.places]
+            else:
+                self._take_checkpoint(_decode_peers(payload), offset)
+        except (msgspec.MsgspecError, ValueError, struct.error) as error:
+            self._tell(offset, error)
 
     def _take_released(self, payload: bytes, seq: int, offset: int) -> None:
         entries = []
         for record, start, _, count in decode_ranges(payload):
             entries.append(RELEASE.pack(record, start, count, seq, offset))
             seq += count
-        self._releases += entries
+        self.releases += entries
 
-    def store(self, index: Index) -> None:
-        """Put everything into the index's tables, and begin anew. The transaction is the caller's."""
-        grouped = (
-            (self._places, index.place),
-            (self._epochs, index.epoch),
-            (self._recovered, index.recovered),
-            (self._control, index.control),
-        )
-        for groups, table in grouped:
-            for group, entries in groups.items():
-                table.add(group, sorted(entries))
-        for peer, entries in self._receipts.items():
-            index.receipt.add(peer, _advances(index.receipt, peer, entries))
-        index.release.add(0, sorted(self._releases))
-        index.ending.add(0, sorted(self._endings))
-        index.id.add(0, sorted(self._ids))
-        self._store_zones(index)
-        index.db.executemany("REPLACE INTO damage VALUES (?, ?, ?)", self._damage)
-        self._clear()
+    def _take_checkpoint(self, peers: list[_Peer] | dict[str, msgspec.Raw], offset: int) -> None:
+        for peer in peers:
+            if isinstance(peer, _Peer) and peer.out.receipt:
+                self.receipts[peer.number].append(RECEIPT.pack(peer.out.receipt, offset))
 
-    def _store_zones(self, index: Index) -> None:
-        walls = iter(self._walls)
-        last = index.db.execute("SELECT * FROM zone ORDER BY zone DESC LIMIT 1").fetchone()
-        if last is not None and last[3] < ZONE:
-            zone, lo, hi, places, wall_min, wall_max = last
-            more = list(islice(walls, ZONE - places))
-            times = [wall_min, wall_max, *(wall for _, wall in more)]
-            hi = more[-1][0] + 1 if more else hi
-            row = (zone, lo, hi, places + len(more), min(times), max(times))
-            index.db.execute("REPLACE INTO zone VALUES (?, ?, ?, ?, ?, ?)", row)
-        while more := list(islice(walls, ZONE)):
-            times = [wall for _, wall in more]
-            row = (None, more[0][0], more[-1][0] + 1, len(more), min(times), max(times))
-            index.db.execute("INSERT INTO zone VALUES (?, ?, ?, ?, ?, ?)", row)
+    def _tell(self, offset: int, error: Exception) -> None:
+        self.damage.append(Damaged(self._directory, offset, f"not what its kind says: {error}"))
 
 
-def _advances(table: Leaves, peer: int, entries: list[bytes]) -> list[bytes]:
-    """Those receipts that tell more than every one before: the first to cover a seq is always among them."""
-    last = table.last(peer)
-    most = -1 if last is None else RECEIPT.unpack(last)[0]
-    kept = []
-    for entry in entries:
-        seq = RECEIPT.unpack(entry)[0]
-        if seq > most:
-            most = seq
-            kept.append(entry)
-    return kept
+def _is_sound(block: bytes, place: int, end: int, whole: bool) -> bool:
+    """Whether the header of the record at `place`, and if `whole` its payload, is what was written."""
+    body = place + HEADER_BYTES
+    if crc32(block[place:body]) != CRC_RESIDUE:
+        return False
+    return not whole or crc32(block[body:end]) == CRC_RESIDUE

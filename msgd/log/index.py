@@ -19,39 +19,29 @@ The lanes: 0 out and released, 1 in, 2 held, 3 and 4 what was recovered of out a
 
 A `release` is a range of the `released` record at `offset`: messages from that byte of the payload of
 `record` on. An `ending` is a message, by its record and its index there, that the `ended` record at `offset`
-names; its state is the place in `model.STATES`. Three more tables have SQL's columns: `zone` (the first and
-last stored time of up to ZONE places in a row, numbered 1 2 3 …), `damage` (what could not be read), `about`
-(one row: log, position, boot, closed, last, mark).
-
-Everything before the log offset `position` is in it, nothing after; both move in one transaction. The file
-has `user_version` = VERSION. It counts as the index of a log only with that log's id, with a position that
-is committed, and with `mark` = what the log says at `last` (a log restored from a backup may go on with
-other records). It is written without syncing (synchronous=OFF), so after a start of the machine (`boot`) it
-counts only if it had been closed, which does sync.
+names; its state is the place in `model.STATES`. Four more tables have SQL's columns: `zone` (the first and
+last stored time of up to ZONE places in a row, numbered 1 2 3 …), `damage` (what could not be read), `gap`
+(what is not kept any more and was removed from here, too), `about` (`derived`, where it is said when the
+file counts).
 
 The wall clock may have stepped within a zone: zones only tell what can be skipped, the order is always that
 of log offsets.
 """
 
 import functools
-import os
 import sqlite3
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Self
-from zlib import crc32
 
-from msgd.log.clock import boot_id
+from msgd.log.derived import ABOUT, Derived, NotUsableError
 from msgd.log.errors import Damaged
+from msgd.log.files import REAL_FILES
 from msgd.log.leaves import Leaves, Table
-from msgd.log.reader import Reader
-from msgd.log.record import Header, Record
+from msgd.log.segment import list_extents
 
-VERSION = 2
 NAME = "index.sqlite"
 ZONE = 512
-BUSY_S = 5.0  # a reader that finds the file as a killed writer left it holds it for as long as it repairs
-CACHE_KIB = 8192  # of SQLite pages: four transactions of the writer; readers touch a few
 
 PLACE: Final = struct.Struct(">QIBQ")
 RECEIPT: Final = struct.Struct(">QQ")
@@ -74,16 +64,26 @@ TABLES = (
     Table("recovered", RECOVERED.size, True),
     Table("control", CONTROL.size, True),
 )
-SCHEMA = "".join(table.schema for table in TABLES) + (
-    "CREATE TABLE zone (zone INTEGER PRIMARY KEY, lo INTEGER, hi INTEGER, places INTEGER,"
-    " wall_min INTEGER, wall_max INTEGER);"
-    "CREATE TABLE damage (offset INTEGER PRIMARY KEY, segment TEXT, why TEXT);"
-    "CREATE TABLE about (log BLOB, position INTEGER, boot BLOB, closed INTEGER, last INTEGER, mark INTEGER);"
+SCHEMA = (
+    "".join(table.schema for table in TABLES)
+    + ABOUT
+    + (
+        "CREATE TABLE zone (zone INTEGER PRIMARY KEY, lo INTEGER, hi INTEGER, places INTEGER,"
+        " wall_min INTEGER, wall_max INTEGER, mark INTEGER);"
+        "CREATE TABLE damage (offset INTEGER PRIMARY KEY, segment TEXT, why TEXT);"
+        "CREATE TABLE gap (lo INTEGER, hi INTEGER);"
+    )
 )
 
-BAD_FILE = frozenset(
-    {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
-)  # SQLITE_ERROR: a table is missing
+# of the other columns of a zone: one that was spoiled would hide what it stands for
+ZONE_MARK = (
+    "zone + lo * 3 + hi * 5 + places * 7"
+    " + wall_min / 8 + wall_min % 8 * 11 + wall_max / 16 + wall_max % 16 * 13"
+)
+PUT_ZONE = (
+    f"REPLACE INTO zone SELECT zone, lo, hi, places, wall_min, wall_max, {ZONE_MARK} FROM"
+    " (SELECT ? AS zone, ? AS lo, ? AS hi, ? AS places, ? AS wall_min, ? AS wall_max)"
+)
 
 NUMBERED, RECEIVED, WAITING, RECOVERED_OUT, RECOVERED_IN = range(5)  # the lanes of a peer
 LANES = 8
@@ -93,43 +93,17 @@ IS_IN = 1  # the last bit of an entry of `id`
 Location = tuple[int, int]  # log offset of the record where a message first stood, and the place in it
 
 
-class NotUsableError(Exception):
-    """The file is not the index of this log, or not of this version, or cannot be trusted. Says why."""
-
-
-class Index:
+class Index(Derived):
     """The tables of one open database. Reading them raises sqlite3.Error where the file is damaged."""
 
+    version = 3
+    schema = SCHEMA
+
     def __init__(self, db: sqlite3.Connection, inode: int = 0) -> None:
-        self.db = db
-        self.inode = inode  # of the file, 0: private
-        self.position = 0  # as of `load`
-        self.last = -1  # log offset of the last record taken in, -1 none
-        self.mark = 0
+        super().__init__(db, inode)
         tables = (Leaves(db, table) for table in TABLES)
         self.place, self.receipt, self.epoch, self.release, self.ending, self.id, *more = tables
         self.recovered, self.control = more
-
-    @classmethod
-    def open(cls, path: str, log_id: bytes, *, writable: bool = False) -> Self:
-        """The index in the file at `path`. Raises NotUsableError; sqlite3.Error if it cannot be read now."""
-        # not `mode=ro`: what a killed writer left must be repaired by the first who opens it
-        uri = f"file:{_quoted(path)}?mode=rw"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
-        try:
-            index = cls(db, inode_of(path))
-            if not writable:
-                db.execute("PRAGMA query_only = 1")
-            index.load(log_id)
-        except sqlite3.Error as error:
-            db.close()
-            if is_damage(error):
-                raise NotUsableError(f"it is damaged ({error})") from error
-            raise
-        except NotUsableError:
-            db.close()
-            raise
-        return index
 
     @classmethod
     def private(cls) -> Self:
@@ -141,31 +115,6 @@ class Index:
         empty.close()
         db.execute("PRAGMA journal_mode = OFF")
         return cls(db)
-
-    def load(self, log_id: bytes) -> None:
-        """Read the position. Raises NotUsableError, sqlite3.Error."""
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
-            raise NotUsableError(f"its version is {version}, not {VERSION}")
-        row = self.db.execute("SELECT log, position, boot, closed, last, mark FROM about").fetchone()
-        if row is None or row[0] != log_id:
-            raise NotUsableError("it belongs to another log")
-        _, self.position, boot, closed, self.last, self.mark = row
-        if boot != boot_id() and not closed:
-            raise NotUsableError("the machine started anew while it was open")
-
-    def check(self, reader: Reader, committed: int) -> None:
-        """Compare with the log that `reader` reads as far as `committed`. Raises NotUsableError."""
-        if self.position > committed:
-            raise NotUsableError("it knows more than the log")
-        if self.last < reader.first:
-            return
-        try:
-            record = reader.record(self.last)
-        except (Damaged, LookupError):
-            return  # whoever needs that record will tell
-        if mark_of(record) != self.mark:
-            raise NotUsableError("the log went on in another way")
 
     def damage(self) -> list[Damaged]:
         """What could not be read of the log before the position."""
@@ -182,8 +131,13 @@ class Index:
         """Stretches of log offsets outside of which no place has a stored time in [since_ns, until_ns]."""
         found: list[tuple[int, int]] = []
         before = -1
-        sql = "SELECT zone, lo, hi FROM zone WHERE wall_max >= ? AND wall_min <= ? ORDER BY zone"
-        for zone, lo, hi in self.db.execute(sql, (since_ns, until_ns)):
+        sql = (
+            f"SELECT zone, lo, hi, mark IS {ZONE_MARK} FROM zone"
+            f" WHERE (wall_max >= ? AND wall_min <= ?) OR mark IS NOT {ZONE_MARK} ORDER BY zone"
+        )
+        for zone, lo, hi, is_sound in self.db.execute(sql, (since_ns, until_ns)):
+            if not is_sound:
+                raise sqlite3.DatabaseError("a zone is not what was written")
             if zone == before + 1:
                 lo, _ = found.pop()
             found.append((lo, hi))
@@ -221,62 +175,32 @@ class Index:
             raw, at = ID.unpack(entry)
             yield raw, (at >> 17, at >> 1 & 0xFFFF)  # 16 bits: an append holds 41,943 messages at most
 
-    def submitted(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Those of `ids` that were submitted on this node."""
-        found = []
+    def submitted(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+        """Those of `ids` that were submitted on this node, and the log offsets of their records."""
         for raw in sorted(set(ids)):
-            entries = self.id.find(0, raw, raw + b"\xff" * 9)
-            if any(not entry[-1] & IS_IN for entry in entries):
-                found.append(raw)
-        return found
-
-    def close(self) -> None:
-        self.db.close()
+            for entry in self.id.find(0, raw, raw + b"\xff" * 9):
+                if not entry[-1] & IS_IN:
+                    yield raw, ID.unpack(entry)[1] >> 17
 
 
-def known_ids(path: str, log_id: bytes, ids: Iterable[bytes]) -> tuple[list[bytes], int]:
-    """Those of `ids` that were submitted on this node before a log offset, and that offset.
+def known_ids(path: str, log: str, log_id: bytes, ids: Iterable[bytes]) -> tuple[list[bytes], int]:
+    """Those of `ids` that were submitted on this node before a log offset and are kept, and that offset.
 
-    The offset is 0 when there is no index that can be used. Opens and closes the file: 0.5 ms.
+    `log` is the directory of the log. The offset is 0 when there is no index that can be used. Opens and
+    closes the file: 0.5 ms.
     """
     try:
         index = Index.open(path, log_id)
     except (NotUsableError, sqlite3.Error):
         return [], 0
     try:
-        return index.submitted(ids), index.position
+        found = list(index.submitted(ids))
+        kept = list_extents(REAL_FILES, log, index.position) if found else []
+        return sorted({raw for raw, at in found if any(lo <= at < hi for lo, hi in kept)}), index.position
     except sqlite3.Error:
         return [], 0
     finally:
         index.close()
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is bad, rather than the moment (no space, no rights, busy)."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF in BAD_FILE
-
-
-def inode_of(path: str) -> int:
-    """The inode of the file at `path`, 0 if there is none."""
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def mark_of(record: Header | Record) -> int:
-    """A number that tells this record from any other that may stand in its place."""
-    fields = (
-        record.kind,
-        record.begin,
-        record.first_seq,
-        record.wall_ns,
-        record.boot_ns,
-        record.start,
-        record.head,
-    )
-    return crc32(repr(fields).encode())
 
 
 @functools.cache
@@ -287,7 +211,3 @@ def _empty() -> bytes:
     data = db.serialize()
     db.close()
     return data
-
-
-def _quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -3,7 +3,8 @@
 Nothing beyond `committed()` is ever read. A segment ends where the next one's name says, whatever its file
 holds beyond that. The list of segments is read again whenever the known ones do not hold what is asked
 for, so a roll needs no message. Every CRC is checked. What is not sound raises `Damaged`, or is told to
-`on_damage`: then the walk goes on at the next append that is sound.
+`on_damage`: then the walk goes on at the next append that is sound. What is no longer kept raises
+`LookupError`, and a walk passes over it.
 
 Only `pread`, so a reader may be used on both sides of a fork. At most `MAX_OPEN` files are open. A reader
 is good for one run of the log process: a start may move the last append (`recovery`).
@@ -13,34 +14,29 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from zlib import crc32
 
 from msgd.log.errors import Damaged
 from msgd.log.files import REAL_FILES, Files, let_go
 from msgd.log.record import (
-    CRC_RESIDUE,
-    FIELDS,
-    HEADER_BYTES,
     LOG_ID_BYTES,
     MAGIC,
-    OVERHEAD_BYTES,
     PREFIX_BYTES,
     Header,
     Kind,
     Record,
     decode_ranges,
     header_at,
-    payload_in,
 )
 from msgd.log.scan import SegmentReader, read_prefix
-from msgd.log.segment import list_bases, segment_path
+from msgd.log.segment import Extent, list_extents, segment_path
+from msgd.log.sound import RESYNC_BYTES, append_in, headers_in, next_append, payload_at
 from msgd.wire.codec import Message, decode_payload
 
 MAX_OPEN = 16  # files
 CHUNK_BYTES = 256 << 10  # read at once by a walk
 GUESS_BYTES = 4096  # read at once for one record: most end within
+NO_END = 1 << 63  # where the newest of the known segments stops: what is committed says it
 BACK_HEADERS = 1024  # decoded at once by a walk backwards
-RESYNC_BYTES = 4 << 20  # searched at once for the next sound append
 
 OnDamage = Callable[[Damaged], None]
 
@@ -52,7 +48,8 @@ class Reader:
         self.directory = directory
         self._committed = committed
         self._files = files
-        self._bases: list[int] = []
+        self._known: list[Extent] = []  # as the directory was when it was read last
+        self._bases: list[int] = []  # of those, to look for one
         self._open: dict[int, SegmentReader] = {}  # by base; the one used last stands last
         self._prefix = b""
 
@@ -72,11 +69,35 @@ class Reader:
         return self._known_prefix()[len(MAGIC) : len(MAGIC) + LOG_ID_BYTES]
 
     def segments(self) -> list[int]:
-        """The log offsets at which the segments begin now. Raises LookupError if there are none."""
-        self._bases = list_bases(self._files, self.directory)
-        if not self._bases:
-            raise LookupError(f"no log in {self.directory}")
-        return list(self._bases)
+        """The log offsets at which the segments begin that are kept now. Raises LookupError if none are."""
+        return [extent.base for extent in self._look()]
+
+    def extents(self) -> list[Extent]:
+        """What is kept now and committed, in order; what lies between two is not kept any more.
+
+        Raises LookupError if there is no log.
+        """
+        known, committed = self._look(), self._committed()
+        return [Extent(base, min(stop, committed)) for base, stop in known if base < committed]
+
+    def extent_at(self, offset: int) -> Extent:
+        """The one that holds `offset`. Raises LookupError (not kept, not committed)."""
+        try:
+            return self._extent_at(offset)
+        except LookupError:
+            self._look()
+            return self._extent_at(offset)
+
+    def block(self, at: int, size: int) -> bytes:
+        """Up to `size` bytes from log offset `at` on, as they are: nothing of them is checked.
+
+        Not beyond the segment, nor what is committed. Raises LookupError (not kept, not committed), Damaged.
+        """
+        for segment, stop in self._segments_at(at):
+            data = segment.read(at, min(size, stop - at))
+            if data:
+                break
+        return data
 
     def record(self, offset: int) -> Record:
         """The record at `offset`, checked. Raises LookupError (not kept, not committed) or Damaged."""
@@ -85,7 +106,7 @@ class Reader:
             data = segment.read(offset, GUESS_BYTES)
             header = header_at(data, 0, prefix, offset)
             if header is not None:
-                payload = _payload_at(segment, header, data)
+                payload = payload_at(segment, header, data)
                 if payload is None:
                     raise segment.damaged(offset, "the payload is not what was written")
                 return Record._make((*header, payload))
@@ -96,7 +117,7 @@ class Reader:
         if isinstance(header, Record):
             return header.payload
         for segment, _ in self._segments_at(header.offset):
-            payload = _payload_at(segment, header, b"")
+            payload = payload_at(segment, header, b"")
             if payload is not None:
                 return payload
         raise segment.damaged(header.offset, "the payload is not what was written")
@@ -134,18 +155,33 @@ class Reader:
                 raise
             on_damage(damage)
             return
-        at = self.first if start is None else max(start, (self._bases or self.segments())[0])
+        at = self.first if start is None else start
         while at < limit:
             try:
                 found = self._headers_at(at, limit)
+            except LookupError:
+                at = self._kept_from(at, limit)
             except Damaged as damage:
                 if on_damage is None:
                     raise
                 on_damage(damage)
-                at = self._next_append(at + 1, limit)
+                at = self.append_from(at + 1, limit)
             else:
                 yield from found
                 at = found[-1].end
+
+    def append_from(self, at: int, limit: int) -> int:
+        """The first place from `at` on where a sound append begins or a segment stops; or `limit`."""
+        if at >= limit:
+            return limit
+        try:
+            base, stop = self._extent_at(at)
+            segment = self._segment(base)
+        except LookupError:
+            return at
+        except Damaged:
+            return min(stop, limit)
+        return next_append(segment, at, min(stop, limit), self._known_prefix())
 
     def headers_back(self, stop: int | None = None, *, on_damage: OnDamage | None = None) -> Iterator[Header]:
         """The headers of the records before `stop`, the newest first; otherwise as `headers`.
@@ -154,9 +190,10 @@ class Reader:
         the place of every thousandth record is.
         """
         limit = self._limit(stop)
-        for base in reversed(self.segments()):
+        for base, stop in reversed(self._look()):
             if base >= limit:
                 continue
+            limit = min(limit, stop)
             marks = array("Q", [base])
             for number, header in enumerate(self.headers(base, limit, on_damage=on_damage), 1):
                 if number % BACK_HEADERS == 0:
@@ -173,6 +210,16 @@ class Reader:
 
     # ---- steps
 
+    def _look(self) -> list[Extent]:
+        """Read the directory, and close the files of segments that are not kept any more."""
+        self._known = list_extents(self._files, self.directory, NO_END)
+        if not self._known:
+            raise LookupError(f"no log in {self.directory}")
+        self._bases = [extent.base for extent in self._known]
+        for base in self._open.keys() - set(self._bases):
+            let_go(self._files, self._open.pop(base).fd)
+        return self._known
+
     def _limit(self, stop: int | None) -> int:
         committed = self._committed()
         return committed if stop is None else min(stop, committed)
@@ -182,27 +229,10 @@ class Reader:
         prefix = self._known_prefix()
         for segment, stop in self._segments_at(at):
             size = min(CHUNK_BYTES, min(stop, limit) - at)
-            found = _headers_in(segment.read(at, size), at, prefix)
+            found = headers_in(segment.read(at, size), at, prefix)
             if found:
                 return found
         raise segment.damaged(at, "no sound record")
-
-    def _next_append(self, at: int, limit: int) -> int:
-        """The first place from `at` on where a sound append begins, or a segment does; or `limit`."""
-        prefix = self._known_prefix()
-        while at < limit:
-            segment, stop = self._place(at)
-            try:
-                data = segment.read(at, min(RESYNC_BYTES, min(stop, limit) - at))
-            except Damaged:
-                return stop
-            place = _append_in(data, at, prefix)
-            if place is not None:
-                return at + place
-            if at + len(data) >= min(stop, limit) or len(data) < HEADER_BYTES:
-                return stop
-            at += len(data) - HEADER_BYTES + 1
-        return limit
 
     def _known_prefix(self) -> bytes:
         """What every record begins with, from the newest segment that can say so."""
@@ -219,31 +249,42 @@ class Reader:
                 first = damage
         for base in bases:  # all first records are damaged: others say it as well
             data = self._segment(base).read(base, RESYNC_BYTES)
-            place = _append_in(data, base, MAGIC)
+            place = append_in(data, base, MAGIC)
             if place is not None:
                 return data[place : place + PREFIX_BYTES]
         raise first
+
+    def _kept_from(self, at: int, limit: int) -> int:
+        """The first place from `at` on that is kept now; or `limit`."""
+        for base, stop in self._look():
+            if stop > at:
+                return min(max(at, base), limit)
+        return limit
 
     def _segments_at(self, at: int) -> Iterator[tuple[SegmentReader, int]]:
         """As `_place`; whoever asks for more gets what the directory says now, if that is another segment."""
         known = self._place(at)
         yield known
-        self.segments()
+        self._look()
         now = self._place(at)
         if now[0].base != known[0].base:
             yield now
 
     def _place(self, at: int) -> tuple[SegmentReader, int]:
         """The segment that holds `at` as far as is known, and the log offset where it ends."""
+        base, stop = self._extent_at(at)
+        return self._segment(base), stop
+
+    def _extent_at(self, at: int) -> Extent:
+        """As `extent_at`, as far as is known."""
         committed = self._committed()
         if at >= committed:
             raise LookupError(f"log offset {at} is not committed")
-        bases = self._bases or self.segments()
-        number = bisect_right(bases, at) - 1
-        if number < 0:
+        known = self._known or self._look()
+        base, stop = known[max(0, bisect_right(self._bases, at) - 1)]
+        if not base <= at < stop:
             raise LookupError(f"log offset {at} is not kept any more")
-        stop = bases[number + 1] if number + 1 < len(bases) else committed
-        return self._segment(bases[number]), min(stop, committed)
+        return Extent(base, min(stop, committed))
 
     def _segment(self, base: int) -> SegmentReader:
         """The open segment at `base`. Asking for another may close it: ask again rather than keep it."""
@@ -260,50 +301,9 @@ class Reader:
         try:
             return SegmentReader(self._files, path, base, self._files.open(path, os.O_RDONLY))
         except FileNotFoundError:
-            self._bases = []  # read the directory again
+            if any(base == listed for listed, _ in self._look()):  # a link that leads nowhere
+                raise Damaged(path, base, "is listed, and is not there") from None
             raise LookupError(f"{path} is not kept any more") from None
-
-
-def _headers_in(data: bytes, offset: int, prefix: bytes) -> list[Header]:
-    """The headers of the records that stand in a row in `data`, which begins at log offset `offset`.
-
-    Ends at the first that is not sound or not all there. One loop, all names local: a million in a second.
-    """
-    found: list[Header] = []
-    unpack, new, add = FIELDS.unpack_from, tuple.__new__, found.append
-    place, last = 0, len(data) - HEADER_BYTES
-    while place <= last:
-        if crc32(data[place : place + HEADER_BYTES]) != CRC_RESIDUE:
-            break
-        if data[place : place + PREFIX_BYTES] != prefix:
-            break
-        fields = unpack(data, place + PREFIX_BYTES)
-        add(new(Header, (*fields, offset + place)))
-        place += fields[3] + OVERHEAD_BYTES
-    return found
-
-
-def _append_in(data: bytes, offset: int, prefix: bytes) -> int | None:
-    """Where in `data`, which begins at log offset `offset`, a sound first record of an append stands.
-
-    It says itself where it stands, which no copy of a record in a message body does. `prefix` may be just
-    the beginning of one.
-    """
-    place = data.find(prefix)
-    while place >= 0:
-        header = header_at(data, place, data[place : place + PREFIX_BYTES], offset + place)
-        if header is not None and header.begin == header.offset:
-            return place
-        place = data.find(prefix, place + 1)
-    return None
-
-
-def _payload_at(segment: SegmentReader, header: Header, data: bytes) -> bytes | None:
-    """The payload behind a header, None if it is not sound; `data` was read from the header's place on."""
-    part = data[HEADER_BYTES : HEADER_BYTES + header.length + 4]
-    if len(part) < header.length + 4:
-        part = segment.read(header.offset + HEADER_BYTES, header.length + 4)
-    return payload_in(part) if len(part) == header.length + 4 else None
 
 
 def _told_already(damage: Damaged) -> None:

@@ -24,6 +24,8 @@ LOG_ID_BYTES = 8
 _WRITE = struct.Struct("<13sBBBIQIIQQ32sQQ16s")  # magic, log and version, then the fields of Header
 FIELDS = struct.Struct("<BBBIQIIQQ32sQQ16s")  # the fields of Header, without `offset`
 PREFIX_BYTES = 13
+WALL = slice(84, 92)  # `wall_ns` in a record: for who wants nothing else of it
+_AUX = slice(44, 52)  # where it stands in a header
 _RANGE = struct.Struct("<QIII")
 HEADER_BYTES = _WRITE.size + 4
 OVERHEAD_BYTES = HEADER_BYTES + 4  # of a record beside its payload
@@ -83,7 +85,7 @@ class Header(NamedTuple):
     peer: int  # local number of the peer, 0 none
     count: int  # type: ignore[assignment]  # messages; hides tuple.count, which nobody wants here
     first_seq: int
-    aux: int  # held: expiry, wall ns, 0 never; receipt: the receiver's clock
+    aux: int  # held: expiry, wall ns, 0 never; receipt: the receiver's clock; a segment's first record: inode
     head: bytes
     wall_ns: int
     boot_ns: int
@@ -140,6 +142,17 @@ def pack_header(prefix: bytes, fields: Sequence[object]) -> bytes:
 def pack_record(prefix: bytes, fields: Sequence[object], payload: bytes) -> bytes:
     """A whole record's bytes; `fields` as for `pack_header`."""
     return b"".join((pack_header(prefix, fields), payload, crc32(payload).to_bytes(4, "little")))
+
+
+def record_in(data: bytes, offset: int) -> Record:
+    """The record whose bytes these are, known to be sound, at this log offset."""
+    return tuple.__new__(Record, (*FIELDS.unpack_from(data, PREFIX_BYTES), offset, data[HEADER_BYTES:-4]))
+
+
+def stamped(record: bytes, aux: int) -> bytes:
+    """The same record with another `aux`."""
+    header = record[: _AUX.start] + aux.to_bytes(8, "little") + record[_AUX.stop : HEADER_BYTES - 4]
+    return header + crc32(header).to_bytes(4, "little") + record[HEADER_BYTES:]
 
 
 def header_at(data: bytes, at: int, prefix: bytes, offset: int) -> Header | None:

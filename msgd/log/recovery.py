@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgd.log import vacuum
 from msgd.log.clock import Clock
 from msgd.log.errors import AppendFull, StorageFull
 from msgd.log.files import Files, let_go, read_all
@@ -31,12 +32,13 @@ from msgd.log.record import (
     pack_record,
     prefix_of,
 )
-from msgd.log.scan import Found, SegmentReader, scan_segment
+from msgd.log.scan import Found, SegmentReader, is_copy, scan_segment
 from msgd.log.segment import (
     NAME_DIGITS,
+    Extent,
     Segment,
     create_segment,
-    list_bases,
+    list_extents,
     put_file,
     remove_temporary,
     segment_path,
@@ -84,18 +86,20 @@ def open_log(files: Files, directory: str, clock: Clock, apply: Apply, checkpoin
     """Open the log in `directory` for appending, made or repaired as need be. See Store.recover."""
     began_ns = clock.mono_ns()
     _make_directory(files, directory)
-    bases = list_bases(files, directory)
-    if not bases:
+    extents = list_extents(files, directory, 0)
+    if not extents:
         return _create(files, directory, clock, checkpoint, began_ns)
-    old = _open_newest(files, directory, bases[-1])
+    old = _open_newest(files, directory, extents[-1].base)
     try:
-        found = scan_segment(SegmentReader(files, old.path, old.base, old.fd), apply)
+        segment = SegmentReader(files, old.path, old.base, old.fd)
+        found = scan_segment(segment, apply)
         remove_temporary(files, directory)
-        _cut_predecessor(files, directory, bases)
+        vacuum.finish(files, directory)
+        _cut_predecessor(files, directory, extents)
         broken = _set_aside(files, directory, old, found)
         repair = (
             _move_last(files, clock, old, found, checkpoint())
-            if found.last
+            if found.last or is_copy(segment, found.prefix)
             else _keep_newest(files, old, found)
         )
     except BaseException:
@@ -166,16 +170,19 @@ def _open_newest(files: Files, directory: str, base: int) -> Segment:
     return Segment(files, path, base, fd, 0)
 
 
-def _cut_predecessor(files: Files, directory: str, bases: list[int]) -> None:
-    """A start that died before it cut the segment whose last append it had moved: cut it now."""
-    if len(bases) < 2:
+def _cut_predecessor(files: Files, directory: str, extents: list[Extent]) -> None:
+    """A start that died before it cut the segment whose last append it had moved: cut it now.
+
+    Only where the newest one begins. A mark that somebody put into the middle of a segment cuts nothing.
+    """
+    if len(extents) < 2 or extents[-2].stop != extents[-1].base:
         return
-    path = segment_path(directory, bases[-2])
+    base, stop = extents[-2]
+    path = segment_path(directory, base)
     fd = files.open(path, os.O_RDWR)
     try:
-        size = bases[-1] - bases[-2]
-        if files.fstat(fd).st_size > size:
-            Segment(files, path, bases[-2], fd, 0).seal(size)
+        if files.fstat(fd).st_size > stop - base:
+            Segment(files, path, base, fd, 0).seal(stop - base)
     finally:
         let_go(files, fd)
 
@@ -198,7 +205,7 @@ def _keep(files: Files, directory: str, found: Found) -> str:
         suffix = BROKEN if number == 1 else f".{number}{BROKEN}"
         path = os.path.join(directory, f"{found.stop:0{NAME_DIGITS}d}{suffix}")
         if not _holds_other(files, path, found.tail):
-            let_go(files, put_file(files, path, [found.tail], len(found.tail)))
+            let_go(files, put_file(files, path, lambda _: [found.tail], len(found.tail)))
             return path
     raise AssertionError("unreachable: count has no end")
 
@@ -222,9 +229,14 @@ def _keep_newest(files: Files, old: Segment, found: Found) -> Repair:
 
 
 def _move_last(files: Files, clock: Clock, old: Segment, found: Found, payloads: Sequence[bytes]) -> Repair:
-    """A new segment that begins where the last append did, with a checkpoint and then that append again."""
+    """A new segment that begins where the last append did, with a checkpoint and then that append again.
+
+    A copy that ends with its checkpoint gets a file of its own, too: with the inode of another in its first
+    record, what is damaged in it later would be taken for a torn tail.
+    """
     directory = os.path.dirname(old.path)
-    base = old.base if found.last[0].offset == found.group_end else found.last[0].offset
+    begins = found.last[0].offset if found.last else found.group_end
+    base = old.base if begins == found.group_end else begins
     writes = checkpoint_group(found.prefix, base, payloads, clock)
     begin = at = base + sum(map(len, writes))
     moved = []

@@ -4,17 +4,23 @@ The name is the log offset of the file's first byte, so byte b of the file is lo
 segment ends where the next one's name says. A segment is born whole or not at all: written under a
 temporary name, synced, renamed, and then the directory is synced.
 
+The names alone tell what is kept. An empty file `<log offset>.gone` says that nothing is kept from there to
+the next name; a segment of the same name is on its way out (`vacuum`). The newest segment is never gone.
+
 Allocating ahead costs one call per MiB or more and saves each commit from changing the file's size: 27
 instead of 44 µs (ext4, virtio, 2026-11).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgd.log.errors import FULL_ERRNOS, StorageFull, SyncFailed, write_error
 from msgd.log.files import Files, let_go, sync_directory, write_all
+from msgd.log.record import stamped
 
 SUFFIX = ".log"
+GONE = ".gone"
 TEMPORARY = ".tmp"
 NAME_DIGITS = 20
 
@@ -23,19 +29,52 @@ MAX_AHEAD_BYTES = 16 << 20
 RESERVE_BYTES = 256 << 10  # allocated, kept for receipts and endings when the disk is full
 
 
+class Extent(NamedTuple):
+    """A stretch of the log that is kept: one segment."""
+
+    base: int  # log offset of its first byte
+    stop: int  # log offset behind its last byte; of the newest one: where what is committed ends
+
+
 def segment_path(directory: str, base: int) -> str:
     """The path of the segment whose first byte is log offset `base`."""
-    return os.path.join(directory, f"{base:0{NAME_DIGITS}d}{SUFFIX}")
+    return _path(directory, base, SUFFIX)
+
+
+def gone_path(directory: str, base: int) -> str:
+    """The path of the mark that says that nothing is kept from log offset `base` on."""
+    return _path(directory, base, GONE)
+
+
+def list_names(files: Files, directory: str) -> tuple[set[int], set[int]]:
+    """The log offsets in the names of all segments in `directory`, and in those of all marks."""
+    found: dict[str, set[int]] = {SUFFIX: set(), GONE: set()}
+    for name in files.listdir(directory):
+        stem, suffix = os.path.splitext(name)
+        if suffix in found and len(stem) == NAME_DIGITS and stem.isdecimal():
+            found[suffix].add(int(stem))
+    return found[SUFFIX], found[GONE]
+
+
+def list_extents(files: Files, directory: str, end: int) -> list[Extent]:
+    """What is kept in `directory`, in order; the newest segment stops at log offset `end`."""
+    logs, gone = list_names(files, directory)
+    newest = max(logs, default=0)
+    gone = {base for base in gone if base < newest}
+    names = sorted(logs | gone)
+    stops = (*names[1:], end)
+    return [Extent(base, stop) for base, stop in zip(names, stops, strict=False) if base not in gone]
+
+
+def gaps_of(extents: Sequence[Extent]) -> list[tuple[int, int]]:
+    """The stretches [lo, hi) before and between them: what is not kept any more."""
+    stops = (0, *(extent.stop for extent in extents))
+    return [(stop, base) for stop, (base, _) in zip(stops, extents, strict=False) if stop < base]
 
 
 def list_bases(files: Files, directory: str) -> list[int]:
-    """The log offsets at which the segments in `directory` begin, in order."""
-    found = []
-    for name in files.listdir(directory):
-        stem, suffix = os.path.splitext(name)
-        if suffix == SUFFIX and len(stem) == NAME_DIGITS and stem.isdecimal():
-            found.append(int(stem))
-    return sorted(found)
+    """The log offsets at which the segments begin that are kept in `directory`, in order."""
+    return [extent.base for extent in list_extents(files, directory, 0)]
 
 
 class Segment:
@@ -125,11 +164,17 @@ def create_segment(
     """
     path = segment_path(directory, base)
     size = sum(map(len, writes)) + reserve
-    return Segment(files, path, base, put_file(files, path, writes, size), size)
+
+    def compose(inode: int) -> Sequence[bytes]:
+        return (stamped(writes[0], inode), *writes[1:])
+
+    return Segment(files, path, base, put_file(files, path, compose, size), size)
 
 
-def put_file(files: Files, path: str, writes: Sequence[bytes], size: int) -> int:
-    """A new file of `size` bytes that begins with `writes`, whole and durable; returns its fd.
+def put_file(files: Files, path: str, compose: Callable[[int], Sequence[bytes]], size: int) -> int:
+    """A new file of `size` bytes, whole and durable, that begins with what `compose` makes for its inode.
+
+    Returns its fd.
 
     Raises StorageFull or OSError (nothing is left behind), or SyncFailed.
     """
@@ -141,7 +186,7 @@ def put_file(files: Files, path: str, writes: Sequence[bytes], size: int) -> int
             raise write_error(error, temporary) from error
         raise
     try:
-        _fill(files, fd, temporary, writes, size)
+        _fill(files, fd, temporary, compose(files.fstat(fd).st_ino), size)
         sync(files, fd, temporary)
         _put_in_place(files, temporary, path)
     except BaseException:
@@ -198,3 +243,7 @@ def remove_temporary(files: Files, directory: str) -> None:
     for name in files.listdir(directory):
         if name.endswith(TEMPORARY):
             files.unlink(os.path.join(directory, name))
+
+
+def _path(directory: str, base: int, suffix: str) -> str:
+    return os.path.join(directory, f"{base:0{NAME_DIGITS}d}{suffix}")

@@ -73,7 +73,7 @@ class Ask(msgspec.Struct, array_like=True, frozen=True):
 
 
 class End(msgspec.Struct, array_like=True, frozen=True):
-    """The answer to question `number` is over. `code`: empty, `unknown` or `damaged`."""
+    """The answer to question `number` is over. `code`: empty, `unknown`, `damaged` or `gone`."""
 
     number: U32
     code: Annotated[str, msgspec.Meta(max_length=32)] = ""
@@ -116,6 +116,7 @@ class Outline(msgspec.Struct, array_like=True, frozen=True):
     held: Annotated[list[Span], msgspec.Meta(max_length=PLACES)]  # seqs whose messages are in the log
     void: Annotated[list[Span], msgspec.Meta(max_length=PLACES)]  # sender: never receipted, sent anew since
     epochs: Annotated[list[Epoch], msgspec.Meta(max_length=PLACES)]
+    gone: Annotated[list[Span], msgspec.Meta(max_length=PLACES)] = []  # seqs that are not kept any more
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -13,3 +13,14 @@ class DirectionState(Frame):
     epoch: bytes
     last: int
     head: bytes
+
+
+class EpochEnds(Frame):
+    """How an epoch began: where both ends were. `base` is its first seq."""
+
+    epoch: bytes
+    base: int
+    sender_last: int
+    sender_head: bytes
+    receiver_last: int
+    receiver_head: bytes

@@ -6,18 +6,35 @@ A request that changes the log is answered after the commit, never before.
 supervisor  says  Introduce Ping Plan Settings Reloaded Stop
             hears Pong Peers DialNow DialFailed ReloadAsked Chain Rotated Admitted
 control     says  Submit Watch PutPeer Cancel Nudge Snapshot Reload
-                  Act Requests Decide Invite PutJoin Rotate PutRecovered
+                  Act Requests Decide Invite PutJoin Rotate PutRecovered AskNeeded Vacuum
+                  Release Export Unreceipted OpenParcel BeginEpoch PutCarried PutPosition
             hears Submitted Duplicates Wake Done Refused State Reloaded
-                  RequestList Invited TrustChanged
+                  RequestList Invited TrustChanged Needed Released Exported Batches ParcelOpened
+                  Moved
 link        says  MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready
                   Batch Receipt Clocks DialFailed Tell KeyFound FileRequest TheirVerdict JoinDone
             hears Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Done
                   Send Committed Full Cut MayPair MayJoin OurVerdict
-index       says  Watch Indexed
-            hears Wake
+index       says  Watch Indexed Vacuum
+            hears Wake Needed
 """
 
-from msgd.wire.frame import DirectionState, Frame
+from msgd.wire.frame import DirectionState, EpochEnds, Frame
+from msgd.wire.keeping import AskNeeded, Needed, Vacuum
+from msgd.wire.parcel import (
+    Batches,
+    BeginEpoch,
+    Export,
+    Exported,
+    Moved,
+    OpenParcel,
+    ParcelOpened,
+    PutCarried,
+    PutPosition,
+    Release,
+    Released,
+    Unreceipted,
+)
 from msgd.wire.trust import (
     Act,
     Admitted,
@@ -69,6 +86,7 @@ class Pong(Frame):
     connected: int
     queued: int
     held: int
+    index: str = ""  # what is worth telling of the index
 
 
 class KnownPeer(Frame):
@@ -131,6 +149,8 @@ class Settings(Frame):
     window_batches: int
     hold_s: float = 86400.0  # [pairing]
     trust: str = "confirm"  # the same
+    keep_time: str = ""  # [history]; empty: no limit
+    keep_size: str = ""  # the same
 
 
 class ReloadAsked(Frame):
@@ -163,6 +183,8 @@ class Submit(Frame):
     ttl_ns: int  # 0: never expires
     generation: int  # of the peers that the sender knows
     user: str = ""  # who sends
+    gone: list[bytes] = []  # ids that Duplicates named, of messages that are not kept any more
+    gone_upto: int = 0  # as far as this log offset
 
 
 class Submitted(Frame):
@@ -224,13 +246,13 @@ class PutPeer(Frame):
     """
 
     token: int
-    action: str  # add hold rename block unblock remove recovered
+    action: str  # add hold rename block unblock remove recovered imported
     user: str
     number: int = 0
     identity: bytes = b""
     name: str = ""
     address: str = ""
-    detail: str = ""  # recovered: how much
+    detail: str = ""  # recovered, imported: how much
 
 
 class Cancel(Frame):
@@ -300,6 +322,8 @@ class PeerState(Frame):
     is_cloned: bool = False  # two live nodes use its key
     is_joining: bool = False  # its invitation is accepted here, and not yet redeemed there
     tried_mono_ns: int = 0  # when the last dial began that failed; 0: none did
+    exported: int = 0  # up to this seq a parcel has what was released
+    open_from: int = 0  # log offset before which every message to it is final
 
     def has_failed_since(self, now_s: float) -> bool:
         """Whether a dial that began after this moment (CLOCK_MONOTONIC) has failed."""
@@ -316,6 +340,8 @@ class State(Frame):
     indexed: int
     full: bool
     is_cloned: bool = False  # a peer says that another live node uses this node's key
+    index_is_new: bool = False  # as in Indexed
+    index_done: float = 1.0
 
 
 class Reload(Frame):
@@ -418,7 +444,11 @@ class HeadIs(Frame):
 
 
 class OpenEpoch(Frame):
-    """Begin a new epoch in a direction; empty `epoch`: make one. Committed on both sides."""
+    """Begin a new epoch in a direction; empty `epoch`: make one. Committed on both sides.
+
+    `receiver_epoch`, where this node sends: in which one the receiver is. If the present one was begun from
+    the same ends and the receiver has not taken it yet, that is the answer.
+    """
 
     token: int
     direction: int
@@ -428,13 +458,14 @@ class OpenEpoch(Frame):
     sender_head: bytes
     receiver_last: int
     receiver_head: bytes
+    receiver_epoch: bytes = b""
 
 
 class EpochOpened(Frame):
-    """Committed; the direction now stands so."""
+    """Committed: the epoch, and how it began."""
 
     token: int
-    state: DirectionState
+    ends: EpochEnds
 
 
 class Proven(Frame):
@@ -534,6 +565,8 @@ class Indexed(Frame):
     """The index holds everything before this log offset."""
 
     offset: int
+    is_new: bool = False  # it is being filled from nothing
+    done: float = 1.0  # share of what is kept of the log
 
 
 TABLE: tuple[type[Frame], ...] = (
@@ -604,4 +637,19 @@ TABLE: tuple[type[Frame], ...] = (
     TheirVerdict,
     TrustChanged,
     PutRecovered,
+    Release,
+    Released,
+    Export,
+    Exported,
+    Unreceipted,
+    Batches,
+    OpenParcel,
+    ParcelOpened,
+    Moved,
+    BeginEpoch,
+    PutCarried,
+    PutPosition,
+    AskNeeded,
+    Needed,
+    Vacuum,
 )

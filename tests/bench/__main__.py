@@ -1,151 +1,48 @@
-"""`python -m tests.bench [ROUNDS]`: one pair of nodes, 100-byte messages, durable on both, over TLS."""
+"""`python -m tests.bench [PART …] [--rounds N] [--messages N] [--kept DIRECTORY]`: all parts, or those named.
 
-import statistics
-import subprocess
-import sys
+Histories are made once, below a temporary directory, for all parts that want them. `--kept`: take copies of
+those that `python -m tests.bench.making DIRECTORY 10000 1000000 10000000` made before.
+"""
+
+import argparse
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-from msgctl.client import Client
-from msgctl.pipeline import send_many
-from tests.bench import limits
-from tests.bench.rounds import Figures, measure
-from tests.nodes import Nodes, wait_for
+from tests.bench import aging, history, indexing, processes, traffic
+from tests.bench.histories import Histories
 
-MANY = 200_000
-ONE_BY_ONE = 2_000
-BODY = "x" * 100
-
-
-class Pair:
-    """Two nodes that are linked, and a client of the first."""
-
-    def __init__(self, directory: Path) -> None:
-        self.nodes = Nodes(directory)
-        self.a, self.b = self.nodes.pair("a", "b")
-        self.client = Client(str(self.a.socket))
-        self.lines = directory / "lines"
-        self.lines.write_text(f"{BODY}\n" * MANY)
-
-    def stop(self) -> None:
-        self.client.close()
-        self.nodes.end()
-
-    def library_per_s(self) -> float:
-        """Messages a second through the client library, until all are stored on both nodes."""
-        began = time.perf_counter()
-        sent = 0
-        for ids, answer in send_many(self.client, "b", [BODY] * MANY, wait="stored", timeout_s=120):
-            assert answer["state"] == "stored", answer
-            sent += len(ids)
-        assert sent == MANY
-        return MANY / (time.perf_counter() - began)
-
-    def lines_per_s(self) -> float:
-        """Messages a second through `msgctl send --lines`, whole process."""
-        command = [sys.executable, "-m", "msgctl", "--socket", str(self.a.socket)]
-        began = time.perf_counter()
-        with self.lines.open() as lines:
-            options = ["send", "b", "--lines", "-q", "--wait=stored", "--timeout=120"]
-            subprocess.run([*command, *options], stdin=lines, check=True)
-        return MANY / (time.perf_counter() - began)
-
-    def one_by_one_us(self) -> list[float]:
-        """Times of single sends on one connection, each until stored on both nodes."""
-        times = []
-        for _ in range(ONE_BY_ONE):
-            began = time.perf_counter()
-            receipt = self.client.send("b", BODY, wait="stored", timeout_s=30)
-            times.append((time.perf_counter() - began) * 1e6)
-            assert receipt["state"] == "stored", receipt
-        return times
-
-    def local_us(self) -> float:
-        """Median of single sends until durable on this node alone."""
-        times = []
-        for _ in range(ONE_BY_ONE):
-            began = time.perf_counter()
-            self.client.send("b", BODY, wait="queued")
-            times.append((time.perf_counter() - began) * 1e6)
-        wait_for(self.is_idle, 60, "the queue to drain")
-        return statistics.median(times)
-
-    def is_idle(self) -> bool:
-        return self.client.call("Status")["node"]["queued"] == 0
-
-    def send_ms(self) -> float:
-        """Median wall time of a plain `msgctl send`, whole process, until stored on both nodes."""
-        command = [sys.executable, "-m", "msgctl", "--socket", str(self.a.socket), "send", "b", BODY]
-        return limits.whole_process_ms(command, 10)
+Part = Callable[[Histories, Path, int], None]
+PARTS: dict[str, Part] = {
+    "traffic": lambda _, directory, rounds: traffic.run(directory, rounds),
+    "history": history.run,
+    "memory": processes.run,
+    "index": lambda *_: indexing.run(),
+    "aging": aging.run,
+}
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    args = _arguments()
     with tempfile.TemporaryDirectory(prefix="msgd-bench-") as name:
-        directory = Path(name)
-        nodes = Pair(directory)
-        try:
-            single: list[list[float]] = []
-
-            def both_us() -> float:
-                single.append(sorted(nodes.one_by_one_us()))
-                return statistics.median(single[-1])
-
-            figures = measure(
-                {
-                    "fdatasync": lambda: limits.fdatasync_us(directory),
-                    "tls": limits.tls_round_trip_us,
-                    "python": limits.python_ms,
-                    "library": nodes.library_per_s,
-                    "lines": nodes.lines_per_s,
-                    "both": both_us,
-                    "local": nodes.local_us,
-                    "send": nodes.send_ms,
-                },
-                rounds,
-            )
-            p99 = statistics.median(times[int(len(times) * 0.99)] for times in single)
-        finally:
-            nodes.stop()
-    report(figures, p99)
+        histories = Histories(Path(name) / "made", args.messages, args.kept)
+        for part in args.parts or PARTS:
+            directory = Path(name) / part
+            directory.mkdir()
+            PARTS[part](histories, directory, args.rounds)
 
 
-def report(figures: dict[str, Figures], p99_us: float) -> None:
-    """The table, each figure beside its limit of the same run."""
-    sync, tls, python = (figures[name].median for name in ("fdatasync", "tls", "python"))
-    floor = 2 * sync + tls
-    per_sync = figures["library"].median * sync / 1e6
-    rows = [
-        ("limit: append 128 B + fdatasync, p50 µs", figures["fdatasync"], ""),
-        ("limit: TLS round trip 100 B, p50 µs", figures["tls"], ""),
-        ("limit: python3 -c pass, ms", figures["python"], ""),
-        (
-            "messages/s, library, stored on both",
-            figures["library"],
-            f"{per_sync:.1f} in the time of one sync",
-        ),
-        ("messages/s, send --lines, stored on both", figures["lines"], ""),
-        (
-            "one at a time, stored on both, p50 µs",
-            figures["both"],
-            f"{figures['both'].median / floor:.1f} × (2 syncs + TLS); p99 {p99_us:,.0f}",
-        ),
-        (
-            "one at a time, queued here, p50 µs",
-            figures["local"],
-            f"{figures['local'].median / sync:.1f} × sync",
-        ),
-        (
-            "msgctl send, whole process, ms",
-            figures["send"],
-            f"{figures['send'].median / python:.2f} × python3",
-        ),
-    ]
-    for name, figure, ratio in rows:
-        print(f"{name:42} {figure!s:44} {ratio}")
-    noisy = max(figure.steal for figure in figures.values())
-    print(f"median over quiet rounds [min to max]; stolen time up to {noisy:.0f} % in a cell's median round")
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--messages", type=int, default=10_000_000, help="of the long history")
+    parser.add_argument("--kept", type=Path, help="take copies of these histories")
+    args = parser.parse_args()
+    for part in args.parts:
+        if part not in PARTS:
+            parser.error(f"{part}: expected {', '.join(PARTS)}")
+    return args
 
 
 if __name__ == "__main__":

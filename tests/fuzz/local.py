@@ -55,6 +55,8 @@ def sample(kind: inspect.Type, name: str = "") -> Any:
             return {"key": sample(kind.value_type)}
         case inspect.StrType():
             return SAMPLES.get(name, "x")
+        case inspect.BytesType():
+            return "aG9sYQ=="  # base64
         case inspect.IntType():
             return kind.ge or 1
         case inspect.BoolType():

@@ -1,0 +1,130 @@
+"""What a query hands over: rows or finished JSON lines, in parts of bounded size, and clock steps between."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from msgd.audit import clock_step_ns
+from msgd.changes import Changed
+from msgd.items import Items, Piece, pieces
+from msgd.lines import changed
+from msgd.log.errors import Damaged
+from msgd.log.index import Location
+from msgd.matches import Found, Run
+from msgd.rows import Row, cursor_text
+from msgd.walk import Walk
+
+BETWEEN = "\n,"  # two lines
+LIST_ROWS = 256  # in one part, or
+LIST_BYTES = 256 << 10  # of bodies, whichever comes first
+
+
+class Part(NamedTuple):
+    """Some messages in a row, told as rows or as lines."""
+
+    rows: list[Row]
+    lines: str  # finished ones, between them a comma at the beginning of the next; empty: they are rows
+    size: int  # messages
+    last: Location  # of the last one
+    cursor: str
+    was: str | None = None  # the state of all of them before, where they tell a change
+
+
+class Step(NamedTuple):
+    """The clock was set by so much; then it said `at_ns`. `last`: where the log says so."""
+
+    clock_step_ns: int
+    at_ns: int
+    last: Location
+
+
+class Steps:
+    """Puts the clock's steps between messages; who `follows` hears of each one as it comes."""
+
+    def __init__(self, follows: bool = False) -> None:
+        self._follows = follows
+        self._begun = follows
+
+    def between(self, matches: Iterable[Found], steps: Iterator[int], reverse: bool) -> Iterator[Found | int]:
+        """The matches, and in their places the log offsets of steps."""
+        step = next(steps, None)
+        for found in matches:
+            start = 0
+            for at, place in enumerate(found.places if step is not None else ()):
+                while step is not None and (step > place.offset if reverse else step < place.offset):
+                    if start < at:
+                        yield found.cut(start, at)
+                        self._begun, start = True, at
+                    if self._begun:
+                        yield step
+                    step = next(steps, None)
+            self._begun = True
+            yield found.cut(start, found.size) if start else found
+        while step is not None and self._follows:
+            yield step
+            step = next(steps, None)
+
+
+class Telling:
+    """Makes parts of the messages that one walk finds, of rows or, `as_lines`, of lines."""
+
+    def __init__(
+        self, walk: Walk, items: Items, on_damage: Callable[[Damaged], None], as_lines: bool
+    ) -> None:
+        self._walk = walk
+        self._items = items
+        self._on_damage = on_damage
+        self._as_lines = as_lines
+        self._was: str | None = None  # the state before, of what is told now
+
+    def changes(self, found: Iterable[Changed]) -> Iterator[Part]:
+        """As `parts`, of messages whose state was another before."""
+        for was, some in groupby(found, key=itemgetter(0)):
+            self._was = was
+            for part in self.parts((match for _, match in some), reverse=False):
+                assert isinstance(part, Part)
+                yield part
+        self._was = None
+
+    def parts(self, found: Iterable[Found | int], reverse: bool) -> Iterator[Part | Step]:
+        """All messages of the matches, a part at a time, none empty; the steps at the log offsets between."""
+        items: list[Any] = []
+        size = 0
+        last: Piece | Run | None = None
+        for match in found:
+            if isinstance(match, int):
+                if items and last is not None:
+                    yield self._part(items, last)
+                items, size = [], 0
+                yield from self._step(match)
+                continue
+            cut = [match] if isinstance(match, Run) else pieces(match, reverse, LIST_ROWS, LIST_BYTES)
+            for piece in cut:
+                is_full = len(items) + piece.size > LIST_ROWS or size + piece.length > LIST_BYTES
+                if is_full and items and last is not None:
+                    yield self._part(items, last)
+                    items, size = [], 0
+                items += self._items.of(piece)
+                size += piece.length
+                last = piece
+        if items and last is not None:
+            yield self._part(items, last)
+
+    def _step(self, offset: int) -> Iterator[Step]:
+        try:
+            record = self._walk.records.record(offset)
+            yield Step(clock_step_ns(record), record.wall_ns, (offset, 0))
+        except Damaged as damaged:
+            self._on_damage(damaged)
+        except LookupError:
+            pass  # vacuumed meanwhile
+
+    def _part(self, items: list[Any], piece: Piece | Run) -> Part:
+        location, raw = piece.last
+        cursor = cursor_text(self._walk.log, location, raw)
+        if not self._as_lines:
+            return Part(items, "", len(items), location, cursor, self._was)
+        if self._was is not None:
+            items = [changed(line, self._was) for line in items]
+        return Part([], BETWEEN.join(items), len(items), location, cursor, self._was)
