@@ -125,6 +125,7 @@ class Desk:
     def _settings(self, _: Channel, frame: Settings) -> None:
         journal.set_level(frame.log_level)
         self.links.window.bytes, self.links.window.batches = frame.window_bytes, frame.window_batches
+        self.books.store.set_segment_bytes(frame.segment_bytes)
         self.outgoing.hold_s = frame.hold_s
         self.gate.set_trust(frame.trust)
         keep_time = Duration.parse(frame.keep_time) if frame.keep_time else None

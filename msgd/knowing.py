@@ -192,6 +192,7 @@ class Knowing(ABC):
         return found[0]
 
     def _note_damage(self, damaged: Damaged) -> None:
+        self.state()  # a log process that has ended is no damage, though the next one moves the last append
         self.damage.append(f"{damaged.segment} at {damaged.offset}: {damaged.why}")
         journal.event("log.damage_found", segment=damaged.segment, offset=damaged.offset, reason=damaged.why)
 

@@ -444,6 +444,7 @@ class Supervisor:
                 config.log_level,
                 limits.window_bytes,
                 limits.window_batches,
+                limits.segment_bytes,
                 pairing.hold_s,
                 pairing.trust,
                 str(history.keep_time or ""),

@@ -1,6 +1,7 @@
 """One pass over the history: the places that may fit, in order, and of each the messages that do.
 
 What is cheapest is asked first (`sifting`).
+
 Damage and what is gone is told and passed over, so a pass always comes to its end.
 """
 

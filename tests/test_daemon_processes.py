@@ -408,6 +408,19 @@ def test_reload_applies_the_address_of_a_peer(nodes: Nodes) -> None:
     wait_for(lambda: is_connected(a, b), 5, "a to reach b at its new address")
 
 
+def test_reload_applies_the_size_of_segments(nodes: Nodes) -> None:
+    """The next append finds the present one full: the log goes on in another."""
+    a, _ = nodes.pair()
+    body = "x" * 500_000
+    for _ in range(5):
+        assert 0 == a.ctl("send", "b", "-", stdin=body).returncode
+    assert 1 == len(list(a.state.glob("log/*.log")))
+    rewrite(a, "[limits]\nsegment_bytes = 2097152\n")
+    assert 0 == a.ctl("reload").returncode
+    assert 0 == a.ctl("send", "b", "one more").returncode
+    assert 2 == len(list(a.state.glob("log/*.log")))
+
+
 def test_a_bad_configuration_is_refused_and_the_old_one_stays(nodes: Nodes) -> None:
     node = nodes.start("a")
     rewrite(node, 'log_level = "loud"\n')

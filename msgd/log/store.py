@@ -67,6 +67,7 @@ class Store:
         self._page = page or SharedPage()
         self._prefix = b""
         self._segment: Segment | None = None
+        self._group_bytes = 0  # of the checkpoint that the present segment begins with
         self._limit = 0  # bytes of the present segment with which the next one is due
         self._roll_at = 0  # the same, or more after a roll that found no room
         self._pieces: list[bytes | memoryview] = []
@@ -180,6 +181,12 @@ class Store:
         self._publish(self.end)
         return self.committed
 
+    def set_segment_bytes(self, size: int) -> None:
+        """From now on a segment is full at this size, the present one, too."""
+        self._segment_bytes = size
+        # a checkpoint larger than a segment must not make every append roll
+        self._limit = self._roll_at = max(size, 2 * self._group_bytes)
+
     @property
     def needs_roll(self) -> bool:
         """Whether the segment has its size: roll before the next append."""
@@ -239,8 +246,8 @@ class Store:
 
     def _adopt(self, segment: Segment, group_bytes: int, end: int) -> None:
         self._segment = segment
-        # a checkpoint larger than a segment must not make every append roll
-        self._limit = self._roll_at = max(self._segment_bytes, 2 * group_bytes)
+        self._group_bytes = group_bytes
+        self.set_segment_bytes(self._segment_bytes)
         self._publish(end)
 
     def _publish(self, committed: int) -> None:

@@ -147,6 +147,7 @@ class Settings(Frame):
 
     window_bytes: int
     window_batches: int
+    segment_bytes: int
     hold_s: float = 86400.0  # [pairing]
     trust: str = "confirm"  # the same
     keep_time: str = ""  # [history]; empty: no limit
