@@ -1,8 +1,26 @@
 """msgd: one machine tells another something, and can be sure that it arrived.
 
-The daemon's package. `main` builds and joins everything; one file per process body
-(`supervisor link control ledger indexer`); `delivery` is the story of a message without any I/O;
-below it the rooms `log`, `peer`, `trust` and `wire`. Imports go down only, which import-linter keeps.
+The plan of the house. `main` builds and joins everything; each process has one file for its body, and what
+that body does lies in files beside it. Imports go down only: `.importlinter` has the floors.
+
+- supervisor: `supervisor`, with doors pulse children dialling lobby listening background backoff penalties
+  node signals
+- log process: `ledger`, with desk opening channel books reporting outgoing flowing linking arbiter window
+  holds ending recent; `delivery` and standing are its story, pure
+    - who is a peer: `gate`, with admitting pairing deciding meetings requests inviting rotating clones
+      peering pinning pins
+    - carrying (parcels), tidying (vacuum), reconciling (epochs)
+- worker of a connection: `worker`, with link session meeting asking exchanging serving past
+- control worker: `control`, with commands knowing finding access showing advising pending submitting sending
+  reaching; its commands: reading trusting introducing inspecting visiting clearing exporting importing usage
+    - a query: `history`, with streaming walk places lanes sifting sieve needle matches singles fates states
+      layers searching; what it tells: rows items lines parts changes audit
+    - verify and recover: verifying comparing recovering tracks track spans talking telling
+- index process: `indexing`, with indexer keeper wording surveying vacuuming lag
+- everywhere: model errors events journal systemd config settings amounts
+
+The rooms: `log` on disk, `peer` between nodes, `trust` who is who, `parcel` on a stick, `wire` between
+processes and at the control socket.
 """
 
 __version__ = "0.1.0"
