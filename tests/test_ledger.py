@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ class Log:
         self.directory = directory
         self.supervisor = Pipe(mine, TABLE)
         self.tokens = 0
+        self._heard: dict[Pipe, deque[Any]] = {}
         config = Config(name="a", listen=(ListenAddress.parse(OWN),), state=str(directory), socket="/x")
         self.identity = load_or_create(str(directory), None).identity
         # No thread: the receive buffer of wire/pipe is one for the whole process.
@@ -77,13 +79,17 @@ class Log:
         return self.hear(self.control, lambda frame: getattr(frame, "token", 0) == self.tokens)
 
     def hear(self, pipe: Pipe, wanted: Any) -> Any:
+        """The next frame of the channel that fits; what came before it is passed over."""
+        heard = self._heard.setdefault(pipe, deque())
         while True:
+            while heard:
+                frame = heard.popleft()
+                if wanted(frame):
+                    return frame
             assert select.select([pipe.sock], [], [], WITHIN_S)[0], "no answer"
             frames = pipe.receive()
             assert frames is not None
-            for frame, _ in frames:
-                if wanted(frame):
-                    return frame
+            heard.extend(frame for frame, _ in frames)
 
     def peers(self) -> list[PeerState]:
         state = self.ask(Snapshot)
