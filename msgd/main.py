@@ -97,6 +97,7 @@ def _serve(
     def warm_up() -> None:
         rehearse(node)
         children.freeze()
+        children.fill_pools()
 
     def reload() -> Config:
         new = load(options.config, os.environ, os.geteuid())

@@ -12,7 +12,6 @@ from tests.bench.making import Kept, wait_indexed
 from tests.nodes import Node
 
 RANGE = 100
-NEAR = 5000  # messages among which there is a batch for certain
 
 
 class Subject:
@@ -67,21 +66,19 @@ class Subject:
 
 
 def middle_ns(node: Node) -> int:
-    """When a batch in the middle of the history was stored: at least RANGE messages at once."""
-    (last,) = _stored_ns(node, 1)
+    """When the first batch of at least RANGE messages was stored in the second half of the history's time."""
     with node.client() as client:
         first = next(client.stream("Log"))["messages"][0]["stored_at_ns"]
-    near = Counter(_stored_ns(node, NEAR, until_ns=(first + last) // 2))
-    at_ns, count = near.most_common(1)[0]
-    assert count >= RANGE, f"{count} messages at {at_ns}"
-    return at_ns
-
-
-def _stored_ns(node: Node, lines: int, **parameters: int) -> list[int]:
-    """The times of the last rows that fit."""
     with node.client() as client:
-        replies = client.stream("Log", lines=lines, **parameters)
-        return [row["stored_at_ns"] for reply in replies for row in reply["messages"]]
+        (last,) = (row["stored_at_ns"] for row in client.call("Log", lines=1)["messages"])
+    counted = Counter[int]()
+    with node.client() as client:  # which leaves before it has read all
+        for reply in client.stream("Log", since_ns=(first + last) // 2):
+            counted.update(row["stored_at_ns"] for row in reply["messages"])
+            at_ns, count = counted.most_common(1)[0]
+            if count >= RANGE:
+                return at_ns
+    raise AssertionError(f"no batch of {RANGE} in the second half")
 
 
 def _unix(at_us: int) -> str:
