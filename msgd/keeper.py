@@ -7,6 +7,7 @@ tried again with the next step. Damage in the log is told once per place, and pa
 
 import os
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -28,7 +29,7 @@ class Event(Protocol):
     def __call__(self, name: str, /, **fields: Any) -> None: ...
 
 
-class Keeper(Generic[File]):
+class Keeper(ABC, Generic[File]):
     """Fills the file at `path` from the log that `reader` reads. One per file at a time.
 
     Nothing is opened before the first `step`. Events: `index.opened` (file, offset), `index.rebuilt` (file,
@@ -97,8 +98,9 @@ class Keeper(Generic[File]):
 
     # --- for those who fill it ----------------------------------------------------------------------------
 
+    @abstractmethod
     def _step(self, index: File, budget: int) -> bool:
-        raise NotImplementedError
+        """As `step`, into the open file. Raises sqlite3.Error, OSError."""
 
     def _made(self, index: File) -> None:
         """The file is new and empty."""

@@ -53,7 +53,7 @@ class Past:
         extents = self._reader.extents()
         if not _behind_gaps(extents):
             return True
-        start = self._ask(lambda view: self._place_of(view, first))
+        start = self._start_of(first)
         headers = iter(()) if start is None else self._reader.headers(start)
         for count, header in enumerate(headers):
             if count % TICK_RECORDS == 0:
@@ -70,7 +70,7 @@ class Past:
     def batches(self, first: int, stop: int) -> Iterator[Record]:
         """The batches sent, from the one that begins with seq `first` on; those that begin before `stop`."""
         while first < stop:
-            offset = self._ask(lambda view, seq=first: self._place_of(view, seq))  # type: ignore[misc]
+            offset = self._start_of(first)
             if offset is None:
                 return
             record = self._reader.record(offset)
@@ -101,8 +101,9 @@ class Past:
                 return found
         return None
 
-    def _place_of(self, view: View, seq: int) -> int | None:
-        found = self._numbered(view, OUT, seq)
+    def _start_of(self, seq: int) -> int | None:
+        """Where the batch lies that begins with this seq."""
+        found = self._ask(lambda view: self._numbered(view, OUT, seq))
         return found[0] if found is not None and found[3] == seq else None
 
     def _ending_at(self, view: View, direction: int, seq: int) -> int | None:
