@@ -9,6 +9,8 @@ from typing import TypeVar
 import pytest
 
 from tests import leaks
+from tests.control_server import ControlServer, control_server
+from tests.msgctl_run import Runner
 from tests.nodes import Nodes
 from tests.require import EVERYTHING
 
@@ -71,3 +73,16 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ControlServer]:
+    """A daemon of the test's own, for msgctl to talk to."""
+    with control_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Runs msgctl in this process against it."""
+    return Runner(server.path, monkeypatch)

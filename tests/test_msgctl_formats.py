@@ -2,8 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,22 +10,11 @@ from hypothesis import strategies as st
 
 from msgctl import columns, export
 from msgd.wire.varlink import Call
-from tests.control_server import PEER, Connection, ControlServer, control_server
+from tests.control_server import PEER, Connection, ControlServer
 from tests.msgctl_run import Runner
 
 AT_NS = 1_795_262_400_131_000_000  # 2026-11-21 12:00:00.131 UTC
 HOUR_NS = 3_600_000_000_000
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(server.path, monkeypatch)
 
 
 def keep(server: ControlServer, id: str, **fields: Any) -> dict[str, Any]:

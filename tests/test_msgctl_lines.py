@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,9 @@ from msgd.errors import StorageRefused
 from msgd.model import MAX_MESSAGE_BYTES
 from msgd.wire import varlink
 from msgd.wire.varlink import Call
-from tests.control_server import Connection, ControlServer, control_server
+from tests.control_server import Connection, ControlServer
 from tests.msgctl_run import Runner
 from tests.require import REPOSITORY
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(server.path, monkeypatch)
 
 
 def texts(server: ControlServer) -> list[str | None]:

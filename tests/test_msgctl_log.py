@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msgd.wire.varlink import Call
-from tests.control_server import NODE, PEER, Connection, ControlServer, control_server
+from tests.control_server import NODE, PEER, Connection, ControlServer
 from tests.msgctl_run import Runner
 from tests.require import REPOSITORY
 
@@ -37,17 +36,6 @@ FIELDS = [
     "headers",
 ]
 AT_NS = 1_795_262_400_131_000_000
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(server.path, monkeypatch)
 
 
 def keep(server: ControlServer, id: str, **fields: Any) -> None:

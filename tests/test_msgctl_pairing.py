@@ -1,14 +1,12 @@
 """msgctl where a peer is not trusted yet: what is printed and asked, with a terminal and without."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msgd.wire.varlink import Call
-from tests.control_server import PEER, Connection, ControlServer, control_server
+from tests.control_server import PEER, Connection, ControlServer
 from tests.msgctl_run import Runner
 from tests.terminal import Terminal
 
@@ -92,19 +90,8 @@ class Pairing:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 def pairing(server: ControlServer) -> Pairing:
     return Pairing(server)
-
-
-@pytest.fixture
-def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(server.path, monkeypatch)
 
 
 def on_terminal(pairing: Pairing, *words: str) -> Terminal:

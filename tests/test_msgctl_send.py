@@ -9,7 +9,6 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,9 @@ import pytest
 from msgctl.client import Client
 from msgd.model import MAX_MESSAGE_BYTES
 from msgd.wire.varlink import Call
-from tests.control_server import Connection, ControlServer, control_server
+from tests.control_server import Connection, ControlServer
 from tests.msgctl_run import Runner
 from tests.require import REPOSITORY
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def run(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(server.path, monkeypatch)
 
 
 def answer(**changes: Any) -> Any:
