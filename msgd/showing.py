@@ -201,6 +201,9 @@ def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, 
                 if header.aux:
                     text += f"; its clock said {rfc3339(header.aux)}"
                 events.append(_event(header.wall_ns, "stored", text))
+            case Kind.CHECKPOINT:  # stands for a receipt whose own record was removed
+                text = f"{row.to} had it on its disk by then; the receipt itself is not kept any more"
+                events.append(_event(header.wall_ns, "stored", text))
             case Kind.ENDED:
                 events.append(_event(header.wall_ns, row.state, row.reason or ""))
             case Kind.RECOVERED:
