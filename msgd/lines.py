@@ -1,27 +1,35 @@
 """Messages as finished JSON lines, as `msgctl log -o json` prints them; many times a second.
 
-Each line is put together from pieces: what messages have in common is encoded once. A message so costs a
-quarter of what an object costs that msgspec encodes (3 against 12 µs in one run on busy cores, Python 3.11,
-2026-11).
+Lines are put together many at a time, as bytes, out of columns of pieces: what neighbours have in common is
+encoded once, ids become digits column by column. So a message of a batch costs a tenth of what an object
+costs that msgspec encodes, one that is alone in its record a third (0.7 and 2.6 against 7.0 µs of CPU time,
+Python 3.11, 2026-11).
 """
 
 import base64
 import time
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 
 from msgd import model
 from msgd.rows import kind_name
-from msgd.wire.codec import Message
+from msgd.wire.codec import ID_BYTES, Message
 
 NS_PER_S = 1_000_000_000
 NS_DIGITS = 9  # of a second's fraction
 MOST_CACHED = 4096  # seconds, users
 
-Head = tuple[str, str]  # before a seq, and between the kind and the user
+BETWEEN = b"\n,\n"  # two lines: each stands on a line of its own, and so does the comma
+PIECES = 7  # of a line
+BEGIN = BETWEEN + b'{"id":"00000000-0000-0000-0000-000000000000'
+DIGITS = [place for place, sign in enumerate(BEGIN) if sign == ord("0")]  # of the id
+
+Head = tuple[bytes, str]  # before a seq, and between the kind and the user
 
 _encode = msgspec.json.Encoder().encode
+_headers_of = attrgetter("headers")
 
 
 def rfc3339(ns: int) -> str:
@@ -79,7 +87,7 @@ class Lines:
         sender, receiver = (other, own) if direction == model.IN else (own, other)
         why = "null" if reason is None else quoted(reason)
         return (
-            f'","peer":{other},"direction":"{model.DIRECTIONS.get(direction, "")}","seq":',
+            f'","peer":{other},"direction":"{model.DIRECTIONS.get(direction, "")}","seq":'.encode(),
             f',"state":"{state}","reason":{why},"from":{sender},"to":{receiver},"user":',
         )
 
@@ -99,24 +107,49 @@ class Lines:
         )
 
     def of(
-        self, messages: Sequence[Message], seqs: Iterable[int], heads: Iterable[Head], times: Iterable[str]
-    ) -> list[str]:
-        """The lines of messages, without line ends. `seqs`: 0 for none; they and the pieces one for each."""
-        words, kinds, seconds, time_of = self._words, self._kinds, self._seconds, self._time
-        bodies = _bodies([message.body for message in messages])
-        lines = []
-        for message, body, seq, (way, fate), timed in zip(messages, bodies, seqs, heads, times, strict=True):
-            digits, ns = message.id.hex("-", 6), str(message.sent_ns)
-            sent_at = (
-                f'"{seconds[ns[:-NS_DIGITS]]}{ns[-NS_DIGITS:]}Z"' if len(ns) > NS_DIGITS else time_of(int(ns))
-            )
-            lines.append(
-                f'{{"id":"{digits[:13]}-{digits[13:17]}-{digits[17:]}{way}{seq or "null"}'
-                f',"kind":{kinds[message.kind]}{fate}{words[message.user]},"sent_at":{sent_at}'
-                f',"sent_at_ns":{ns}{timed}{body}'
-                f',"headers":{_encode(message.headers).decode() if message.headers else "{}"}}}'
-            )
-        return lines
+        self,
+        messages: Sequence[Message],
+        seqs: list[int],
+        heads: Sequence[Head],
+        times: Iterable[str],
+        was: str | None = None,
+    ) -> bytes:
+        """The lines of messages, BETWEEN between two. `seqs`: 0 for none; they and the pieces one for each.
+
+        `was`: the state of all of them before, where they tell a change.
+        """
+        columns = (
+            _begins([message.id for message in messages]),
+            [way for way, _ in heads],
+            _numbers(seqs),
+            self._middles(messages, heads, times),
+            *_bodies([message.body for message in messages]),
+            _ends(messages, was),
+        )
+        pieces = [b""] * (PIECES * len(messages))
+        for number, column in enumerate(columns):
+            pieces[number::PIECES] = column
+        pieces[0] = pieces[0][len(BETWEEN) :]
+        return b"".join(pieces)
+
+    def _middles(
+        self, messages: Sequence[Message], heads: Sequence[Head], times: Iterable[str]
+    ) -> list[bytes]:
+        """What stands between the seqs and the names of the bodies."""
+        words, kinds, time_of = self._words, self._kinds, self._time
+        middles = []
+        before, middle = None, b""
+        for message, (_, fate), timed in zip(messages, heads, times, strict=True):
+            kind, user, ns = message.kind, message.user, message.sent_ns
+            common = kind, user, ns, fate, timed
+            if common != before:
+                before = common
+                middle = (
+                    f',"kind":{kinds[kind]}{fate}{words[user]}'
+                    f',"sent_at":{time_of(ns)},"sent_at_ns":{ns}{timed}'
+                ).encode()
+            middles.append(middle)
+        return middles
 
     def _time(self, ns: int) -> str:
         digits = str(ns)
@@ -125,20 +158,42 @@ class Lines:
         return f'"{self._seconds[digits[:-NS_DIGITS]]}{digits[-NS_DIGITS:]}Z"'
 
 
-def _bodies(bodies: list[bytes]) -> list[str]:
-    """The member of each body, without the quote that it begins with: as text, or as data in base64."""
+def _begins(ids: list[bytes]) -> list[bytes]:
+    """The beginnings of lines, ids included."""
+    digits, width = b"".join(ids).hex().encode(), len(BEGIN)
+    text = bytearray(BEGIN * len(ids))
+    for number, place in enumerate(DIGITS):
+        text[place::width] = digits[number :: 2 * ID_BYTES]
+    begins = bytes(text)
+    return [begins[at : at + width] for at in range(0, len(begins), width)]
+
+
+def _numbers(seqs: list[int]) -> list[bytes]:
+    """Each in digits, null for 0."""
+    numbers = str(seqs)[1:-1].encode().split(b", ")
+    return numbers if all(seqs) else [b"null" if number == b"0" else number for number in numbers]
+
+
+def _bodies(bodies: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The name of each body, `text` or `data`, and what follows: without the quotes at both ends."""
+    names = [b'text":"'] * len(bodies)
+    joined = b" ".join(bodies)
     try:
-        texts = [body.decode() for body in bodies]
+        text = joined.decode()
     except UnicodeDecodeError:
-        return [_bodies([body])[0] for body in bodies] if len(bodies) > 1 else [_data(bodies[0])]
+        if len(bodies) == 1:
+            return [b'data":"'], [base64.b64encode(joined)]
+        each = [_bodies([body]) for body in bodies]
+        return [name for (name,), _ in each], [body for _, (body,) in each]
+    if len(_encode(text)) == len(joined) + 2:
+        return names, bodies  # nothing in them needs a backslash
     # inside a JSON string no quote stands without a backslash: this is found between two of them only
-    return [f'text":"{text}"' for text in _encode(texts)[2:-2].decode().split('","')]
+    return names, _encode([body.decode() for body in bodies])[2:-2].split(b'","')
 
 
-def _data(body: bytes) -> str:
-    return f'data":"{base64.b64encode(body).decode()}"'
-
-
-def changed(line: str, was: str) -> str:
-    """The line of a message whose state was another before."""
-    return f'{line[:-1]},"was":"{was}"}}'
+def _ends(messages: Sequence[Message], was: str | None) -> list[bytes]:
+    """The ends of lines, from the last quote of the body on."""
+    more = b"}" if was is None else f',"was":"{was}"}}'.encode()
+    if not any(map(_headers_of, messages)):
+        return [b'","headers":{}' + more] * len(messages)
+    return [b'","headers":%b%b' % (_encode(message.headers), more) for message in messages]

@@ -75,8 +75,8 @@ class Stream:
                     step = {"clock_step_ns": part.clock_step_ns, "at_ns": part.at_ns}
                     self._control.reply({"messages": [], "steps": [step]}, continues=True)
                 case Part(rows=[]):
-                    text = f'{{"messages":[\n{part.lines}\n],"cursor":"{part.cursor}"}}'
-                    self._control.reply_encoded(text.encode())
+                    end = f'\n],"cursor":"{part.cursor}"}}'.encode()
+                    self._control.reply_encoded(b'{"messages":[\n', part.lines, end)
                 case Part():
                     self._control.reply({"messages": _messages(part)}, continues=True)
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msgd import model
+from msgd.lines import BETWEEN
 from msgd.parts import Part, Step, Steps
 from msgd.rows import Cursor, Filter
 from msgd.wire import varlink
@@ -81,7 +82,7 @@ def test_line_of_a_change_says_what_was(world: World) -> None:
     world.receipt(1, 1)
     world.commit()
     (part,) = world.history().changes(Filter(), since, world.page.committed, as_lines=True)
-    (message,) = [varlink.loads(line.encode()) for line in part.lines.split("\n,")]
+    (message,) = [varlink.loads(line) for line in part.lines.split(BETWEEN)]
     assert ("stored", "queued") == (message["state"], message["was"])
     assert "was" == list(message)[-1]
 
