@@ -116,23 +116,24 @@ class Items:
         head = lines.head(place.direction, self._name(place.peer), span.state, reason)
         ahead, count = span.seq - span.start, len(indexes)
         seqs = [ahead + index for index in indexes] if span.seq else [0] * count
-        times = [lines.times(record.wall_ns, receipt_at_ns)] * count
-        return lines.of([messages[index] for index in indexes], seqs, [head] * count, times, was)
+        times = [record.wall_ns] * count, [receipt_at_ns] * count
+        return lines.of([messages[index] for index in indexes], seqs, [head] * count, *times, was)
 
     def _lines_of_run(self, run: Run, was: str | None) -> bytes:
         self._records.learn({span.by for span in run.spans if span.by})
         lines = self._lines
         known: dict[tuple[int, int, str, str | None], Head] = {}
-        heads, times = [], []
-        for place, span, wall_ns, _ in run.each():
-            reason, receipt_at_ns = self._outcome(place, span, 0) if span.by or not span.seq else UNKNOWN
-            fate = place.peer, place.direction, span.state, reason
+        heads, receipts = [], []
+        for place, span in zip(run.places, run.spans, strict=True):
+            (_, _, _, _, peer, direction), (_, _, seq, state, by) = place, span
+            reason, receipt_at_ns = self._outcome(place, span, 0) if by or not seq else UNKNOWN
+            fate = peer, direction, state, reason
             head = known.get(fate)
             if head is None:
-                head = known[fate] = lines.head(place.direction, self._name(place.peer), span.state, reason)
+                head = known[fate] = lines.head(direction, self._name(peer), state, reason)
             heads.append(head)
-            times.append(lines.times(wall_ns, receipt_at_ns))
-        return lines.of(run.messages, [span.seq for span in run.spans], heads, times, was)
+            receipts.append(receipt_at_ns)
+        return lines.of(run.messages, [span.seq for span in run.spans], heads, run.walls, receipts, was)
 
     def _outcome(self, place: Place, span: Span, aux: int) -> Outcome:
         if span.state == model.HELD:

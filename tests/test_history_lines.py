@@ -72,8 +72,8 @@ def test_line_is_what_msgctl_makes_of_the_object(
     lines, count = Lines("home"), len(messages)
     heads = [lines.head(direction, "node b", "stored", reason)] * count
     seqs = [seq + index if seq else 0 for index in range(count)]
-    times = [lines.times(77, receipt_at_ns)] * count
-    assert [line.encode() for line in expected] == lines.of(messages, seqs, heads, times).split(BETWEEN)
+    found = lines.of(messages, seqs, heads, [77] * count, [receipt_at_ns] * count)
+    assert [line.encode() for line in expected] == found.split(BETWEEN)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
