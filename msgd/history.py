@@ -104,19 +104,26 @@ class History:
         return self._parts(wanted, lo, hi, as_lines, steps)
 
     def changes(
-        self, wanted: Filter, since: int, upto: int, *, flipped: Iterable[int] = (), as_lines: bool = False
+        self,
+        wanted: Filter,
+        since: int,
+        upto: int,
+        *,
+        flipped: Mapping[int, int] | None = None,
+        as_lines: bool = False,
     ) -> Iterator[Part]:
         """Messages that stood before `since`, that fit now, and whose state has changed from then to `upto`.
 
         Both are log offsets that were once all that was committed. `flipped`: peers to which messages are
-        held since then, or no longer. What changed more than once is told once for each change.
+        held since then, or no longer, and before which log offset all messages to them were final by then.
+        What changed more than once is told once for each change.
         """
         wanted, lo, _ = self._bounds(wanted, upto)
-        for peer in flipped:
+        for peer, open_from in (flipped or {}).items():
             if wanted.peer in (None, peer):
                 now = model.QUEUED if self._held_reason(peer) is None else model.HELD
                 turn = partial(Changes.flipped, peer=peer, now=now, wanted=wanted, lo=lo)
-                yield from self._changes(turn, since, since, as_lines)
+                yield from self._changes(turn, since, since, as_lines, _always(open_from))
         start = since
         for headers, stop in stretches(self._reader, since, upto):
             find = partial(Changes.matches, headers=headers, wanted=wanted, lo=lo, hi=since)
@@ -124,11 +131,16 @@ class History:
             start = stop
 
     def _changes(
-        self, find: Callable[[Changes], Iterator[Changed]], since: int, upto: int, as_lines: bool
+        self,
+        find: Callable[[Changes], Iterator[Changed]],
+        since: int,
+        upto: int,
+        as_lines: bool,
+        open_from: Callable[[int], int] | None = None,
     ) -> Iterator[Part]:
         while True:
             try:
-                walk = self._walk(upto)
+                walk = self._walk(upto, open_from)
                 yield from self._teller(walk, as_lines).changes(find(Changes(walk, since)))
                 return
             except sqlite3.Error as error:
@@ -267,14 +279,14 @@ class History:
             except sqlite3.Error as error:
                 self._distrust(error)
 
-    def _walk(self, upto: int) -> Walk:
+    def _walk(self, upto: int, open_from: Callable[[int], int] | None = None) -> Walk:
         return Walk(
             self._layers.view(upto, self._damage),
             self._reader,
             lambda peer: self._held_reason(peer) is not None,
             self._damage,
             self._merged,
-            self._open_from,
+            open_from or self._open_from,
             self._telling(),
             self._searching,
         )
@@ -298,3 +310,7 @@ class History:
         if damaged.offset not in self._told:
             self._told.add(damaged.offset)
             self._on_damage(damaged)
+
+
+def _always(offset: int) -> Callable[[int], int]:
+    return lambda _: offset
