@@ -12,6 +12,7 @@ import os
 import time
 from _collections_abc import Iterator  # `collections.abc` would import all of `collections`
 from binascii import b2a_base64
+from io import BytesIO
 
 from msgctl.reaching import connected, where_it_says
 from msgd import errors, model
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 130.0  # msgd bears a disk that stalls for 120 s
 ERROR_PREFIX = errors.INTERFACE + "."
-LINES_HEAD, LINES_TAIL = b'{"parameters":{"messages":[\n', b"\n],"  # around lines in an answer
+LINES_HEAD, LINES_TAIL = b'{"parameters":{"messages":[\n', b"],"  # around lines in an answer
+COMMA = b",\n"  # between two of them
+KEPT_BYTES = 1 << 20  # glibc's M_TRIM_THRESHOLD becomes twice the largest block that was freed (mallopt(3))
 VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # of a UUID: its two high bits are 10
 
 
@@ -66,14 +69,18 @@ class Client:
         self, method: str, *, timeout_s: float | None = None, endless: bool = False, **parameters: "Any"
     ) -> Iterator[tuple[bytes, Json]]:
         """As `stream` with `format` json: of each answer its lines as they came, and its other members."""
+        bytes(KEPT_BYTES)  # from now on malloc keeps what is freed: no page faults for every answer
         self._write(varlink.call(full_name(method), {**parameters, "format": "json"}, more=True))
         is_last = False
         while not is_last:
             frame = self._frame(None if endless else self._deadline(timeout_s))
             if frame.startswith(LINES_HEAD):
-                end = frame.rindex(LINES_TAIL)
-                lines = frame[len(LINES_HEAD) : end + 1].replace(b"\n,", b"\n")  # no other line ends in JSON
-                frame = b'{"parameters":{' + frame[end + len(LINES_TAIL) :]
+                _, *rows, tail = BytesIO(frame).readlines()  # no other line ends in JSON
+                if rows[1::2].count(COMMA) == len(rows) // 2:
+                    lines = b"".join(rows[::2])
+                else:  # of an older msgd that still runs: the comma begins the next line
+                    lines = b"".join(rows).replace(b"\n,", b"\n")
+                frame = b'{"parameters":{' + tail.removeprefix(LINES_TAIL)
             else:
                 lines = b""
             reply = _checked(frame)

@@ -40,7 +40,6 @@ class Changes:
     def __init__(self, walk: Walk, since: int) -> None:
         self._walk = walk
         self._since = since
-        self._before = walk.states_at(since)
 
     def matches(self, headers: Iterable[Header], wanted: Filter, lo: Location, hi: int) -> Iterator[Changed]:
         """Messages from `lo` on in places before `hi` that fit now, and that these records have changed."""
@@ -48,13 +47,14 @@ class Changes:
         if not touched:
             return
         self._walk.view.reach(min(touched))
+        before = self._walk.states_at(self._since)  # knows what was reached so far
         sieve, lanes, fates = Sieve(wanted), lanes_of(wanted), self._walk.fates
         for match in self._walk.opened(sorted(touched), sieve):
             place = match.place
             if wanted.peer not in (None, place.peer) or lane_of(place.direction) not in lanes:
                 continue
             first = lo[1] if place.offset == lo[0] else 0
-            for was, span in _differing(fates.of(place, self._before), fates.of(place)):
+            for was, span in _differing(fates.of(place, before), fates.of(place)):
                 found = _taken(match, range(max(first, span.start), span.stop), sieve)
                 if found and wanted.state in (None, span.state):
                     yield was, match._replace(chosen=[(span, found)])

@@ -168,9 +168,9 @@ class Control(Knowing):
         else:
             self._answer(_encode({"parameters": parameters}) + b"\0")
 
-    def reply_encoded(self, parameters: bytes) -> None:
-        """One of several answers to the present call, encoded already."""
-        self._answer(b'{"parameters":%b,"continues":true}\0' % parameters)
+    def reply_encoded(self, *parameters: bytes) -> None:
+        """One of several answers to the present call, encoded already, in pieces."""
+        self._answer(b"".join((b'{"parameters":', *parameters, b',"continues":true}\0')))
 
     def _answer(self, data: bytes) -> None:
         if not self.is_oneway:

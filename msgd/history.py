@@ -23,7 +23,6 @@ from msgd.audit import Audit
 from msgd.changes import Changed, Changes, stretches
 from msgd.items import Items
 from msgd.layers import Layers
-from msgd.lines import Lines
 from msgd.log import words
 from msgd.log.errors import Damaged
 from msgd.log.harvest import CONTROL_KINDS
@@ -91,7 +90,7 @@ class History:
         To follow, ask again with the cursor `(upto - 1, 0)`. Raises UsageError at once.
         """
         wanted, lo, hi = self._bounds(wanted, upto)
-        parts = self._parts(wanted, lo, hi, None, None)
+        parts = self._parts(wanted, lo, hi, False, None)
         return (part.rows for part in parts if isinstance(part, Part))
 
     def told(
@@ -102,36 +101,47 @@ class History:
         With `steps` those of the clock stand between the messages where they belong.
         """
         wanted, lo, hi = self._bounds(wanted, upto)
-        return self._parts(wanted, lo, hi, Lines(self._own_name) if as_lines else None, steps)
+        return self._parts(wanted, lo, hi, as_lines, steps)
 
     def changes(
-        self, wanted: Filter, since: int, upto: int, *, flipped: Iterable[int] = (), as_lines: bool = False
+        self,
+        wanted: Filter,
+        since: int,
+        upto: int,
+        *,
+        flipped: Mapping[int, int] | None = None,
+        as_lines: bool = False,
     ) -> Iterator[Part]:
         """Messages that stood before `since`, that fit now, and whose state has changed from then to `upto`.
 
         Both are log offsets that were once all that was committed. `flipped`: peers to which messages are
-        held since then, or no longer. What changed more than once is told once for each change.
+        held since then, or no longer, and before which log offset all messages to them were final by then.
+        What changed more than once is told once for each change.
         """
         wanted, lo, _ = self._bounds(wanted, upto)
-        lines = Lines(self._own_name) if as_lines else None
-        for peer in flipped:
+        for peer, open_from in (flipped or {}).items():
             if wanted.peer in (None, peer):
                 now = model.QUEUED if self._held_reason(peer) is None else model.HELD
                 turn = partial(Changes.flipped, peer=peer, now=now, wanted=wanted, lo=lo)
-                yield from self._changes(turn, since, since, lines)
+                yield from self._changes(turn, since, since, as_lines, _always(open_from))
         start = since
         for headers, stop in stretches(self._reader, since, upto):
             find = partial(Changes.matches, headers=headers, wanted=wanted, lo=lo, hi=since)
-            yield from self._changes(find, start, stop, lines)
+            yield from self._changes(find, start, stop, as_lines)
             start = stop
 
     def _changes(
-        self, find: Callable[[Changes], Iterator[Changed]], since: int, upto: int, lines: Lines | None
+        self,
+        find: Callable[[Changes], Iterator[Changed]],
+        since: int,
+        upto: int,
+        as_lines: bool,
+        open_from: Callable[[int], int] | None = None,
     ) -> Iterator[Part]:
         while True:
             try:
-                walk = self._walk(upto)
-                yield from self._teller(walk, lines).changes(find(Changes(walk, since)))
+                walk = self._walk(upto, open_from)
+                yield from self._teller(walk, as_lines).changes(find(Changes(walk, since)))
                 return
             except sqlite3.Error as error:
                 self._distrust(error)
@@ -157,7 +167,7 @@ class History:
             record, messages = walk.records.record(place.offset), walk.records.messages(place.offset)
             span = next(s for s in walk.states.of(place) if s.start <= index < s.stop)
             match = Match(place, [(span, (index,))], record, messages)
-            part = next(self._teller(walk, None).parts([match], False))
+            part = next(self._teller(walk, False).parts([match], False))
             assert isinstance(part, Part)
             return part.rows[0]
 
@@ -193,7 +203,7 @@ class History:
     # --- steps of a query -------------------------------------------------------------------------------
 
     def _parts(
-        self, wanted: Filter, lo: Location, hi: Location, lines: Lines | None, steps: Steps | None
+        self, wanted: Filter, lo: Location, hi: Location, as_lines: bool, steps: Steps | None
     ) -> Iterator[Part | Step]:
         upto, left, reverse = hi[0], wanted.lines, wanted.reverse
         while left is None or left > 0:
@@ -211,7 +221,7 @@ class History:
                 if steps is not None:
                     offsets = walk.places.steps(lo[0], min(hi[0] + 1, upto), reverse)
                     found = steps.between(matches, offsets, reverse)
-                for part in self._teller(walk, lines).parts(found, reverse):
+                for part in self._teller(walk, as_lines).parts(found, reverse):
                     yield part
                     if left is not None and isinstance(part, Part):
                         left -= part.size
@@ -223,9 +233,9 @@ class History:
             except sqlite3.Error as error:
                 self._distrust(error)
 
-    def _teller(self, walk: Walk, lines: Lines | None) -> Telling:
+    def _teller(self, walk: Walk, as_lines: bool) -> Telling:
         knows = walk.log, self._own_name, self._peer_name, self._held_reason, self._damage
-        return Telling(walk, Items(walk.records, *knows, lines), self._damage, lines is not None)
+        return Telling(walk, Items(walk.records, *knows), self._damage, as_lines)
 
     def _behind(self, cursor: Cursor) -> Location:
         """The first location behind a cursor, wherever its message stands now."""
@@ -269,14 +279,14 @@ class History:
             except sqlite3.Error as error:
                 self._distrust(error)
 
-    def _walk(self, upto: int) -> Walk:
+    def _walk(self, upto: int, open_from: Callable[[int], int] | None = None) -> Walk:
         return Walk(
             self._layers.view(upto, self._damage),
             self._reader,
             lambda peer: self._held_reason(peer) is not None,
             self._damage,
             self._merged,
-            self._open_from,
+            open_from or self._open_from,
             self._telling(),
             self._searching,
         )
@@ -300,3 +310,7 @@ class History:
         if damaged.offset not in self._told:
             self._told.add(damaged.offset)
             self._on_damage(damaged)
+
+
+def _always(offset: int) -> Callable[[int], int]:
+    return lambda _: offset

@@ -1,7 +1,7 @@
 """Rows or finished lines of the messages that a walk found, piece by piece."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgd import model
 from msgd.lines import Head, Lines
@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 class Items:
-    """Makes rows, or with `lines` those. `records` and `log`, an id in hexadecimal, are the walk's."""
+    """Makes rows or lines. `records` and `log`, an id in hexadecimal, are the walk's."""
 
     def __init__(
         self,
@@ -50,7 +50,6 @@ class Items:
         peer_name: Callable[[int], str],
         held_reason: Callable[[int], str | None],
         on_damage: Callable[[Damaged], None],
-        lines: Lines | None,
     ) -> None:
         self._records = records
         self._log = log
@@ -58,14 +57,15 @@ class Items:
         self._peer_name = peer_name
         self._held_reason = held_reason
         self._on_damage = on_damage
-        self._lines = lines
+        self._lines = Lines(own_name)
 
-    def of(self, piece: Piece | Run) -> list[Any]:
+    def rows(self, piece: Piece | Run) -> list[Row]:
         """One for each message, in the order of telling."""
-        if isinstance(piece, Run):
-            self._records.learn({span.by for span in piece.spans if span.by})
-            return self._rows_of_run(piece) if self._lines is None else self._lines_of_run(self._lines, piece)
-        return self._rows(piece) if self._lines is None else self._lines_of(self._lines, piece)
+        return self._rows_of_run(piece) if isinstance(piece, Run) else self._rows(piece)
+
+    def lines(self, piece: Piece | Run, was: str | None) -> bytes:
+        """The same as lines; `was`: the state of all of them before, where they tell a change."""
+        return self._lines_of_run(piece, was) if isinstance(piece, Run) else self._lines_of(piece, was)
 
     def _rows(self, piece: Piece) -> list[Row]:
         (place, _, record, messages), span = piece.match, piece.span
@@ -75,6 +75,7 @@ class Items:
         return [self._row(place, span, i, record.wall_ns, outcome, messages[i]) for i in piece.indexes]
 
     def _rows_of_run(self, run: Run) -> list[Row]:
+        self._records.learn({span.by for span in run.spans if span.by})
         return [
             self._row(place, span, 0, wall_ns, self._outcome(place, span, 0), message)
             for place, span, wall_ns, message in run.each()
@@ -106,7 +107,8 @@ class Items:
             location=(place.offset, index),
         )
 
-    def _lines_of(self, lines: Lines, piece: Piece) -> list[str]:
+    def _lines_of(self, piece: Piece, was: str | None) -> bytes:
+        lines = self._lines
         (place, _, record, messages), span, indexes = piece.match, piece.span, piece.indexes
         assert record is not None
         assert messages is not None
@@ -114,21 +116,24 @@ class Items:
         head = lines.head(place.direction, self._name(place.peer), span.state, reason)
         ahead, count = span.seq - span.start, len(indexes)
         seqs = [ahead + index for index in indexes] if span.seq else [0] * count
-        times = [lines.times(record.wall_ns, receipt_at_ns)] * count
-        return lines.of([messages[index] for index in indexes], seqs, [head] * count, times)
+        times = [record.wall_ns] * count, [receipt_at_ns] * count
+        return lines.of([messages[index] for index in indexes], seqs, [head] * count, *times, was)
 
-    def _lines_of_run(self, lines: Lines, run: Run) -> list[str]:
+    def _lines_of_run(self, run: Run, was: str | None) -> bytes:
+        self._records.learn({span.by for span in run.spans if span.by})
+        lines = self._lines
         known: dict[tuple[int, int, str, str | None], Head] = {}
-        heads, times = [], []
-        for place, span, wall_ns, _ in run.each():
-            reason, receipt_at_ns = self._outcome(place, span, 0) if span.by or not span.seq else UNKNOWN
-            fate = place.peer, place.direction, span.state, reason
+        heads, receipts = [], []
+        for place, span in zip(run.places, run.spans, strict=True):
+            (_, _, _, _, peer, direction), (_, _, seq, state, by) = place, span
+            reason, receipt_at_ns = self._outcome(place, span, 0) if by or not seq else UNKNOWN
+            fate = peer, direction, state, reason
             head = known.get(fate)
             if head is None:
-                head = known[fate] = lines.head(place.direction, self._name(place.peer), span.state, reason)
+                head = known[fate] = lines.head(direction, self._name(peer), state, reason)
             heads.append(head)
-            times.append(lines.times(wall_ns, receipt_at_ns))
-        return lines.of(run.messages, [span.seq for span in run.spans], heads, times)
+            receipts.append(receipt_at_ns)
+        return lines.of(run.messages, [span.seq for span in run.spans], heads, run.walls, receipts, was)
 
     def _outcome(self, place: Place, span: Span, aux: int) -> Outcome:
         if span.state == model.HELD:

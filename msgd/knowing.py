@@ -55,7 +55,7 @@ class Knowing(ABC):
         self.damage: list[str] = []  # met by the present query
         self.holds: dict[int, str] = {}  # by number, why what waits for a peer is held; empty: it flows
         self._names: dict[int, str] = {}
-        self._open_from: dict[int, int] = {}  # by number: before this log offset all messages to it are final
+        self.open_from: dict[int, int] = {}  # by number: before this log offset all messages to it are final
         self._merged: dict[int, int] = {}  # numbers of addresses -> the peer whose their messages are
         self._heard: deque[Any] = deque()  # from the log process, in its order
         self._answers: dict[int, Frame] = {}
@@ -146,7 +146,7 @@ class Knowing(ABC):
             peer_name=lambda number: self._names.get(number, f"peer {number}"),
             held_reason=lambda number: self.holds.get(number) or None,
             merged=self._merged,
-            open_from=lambda number: self._open_from.get(number, 0),
+            open_from=lambda number: self.open_from.get(number, 0),
             on_damage=self._note_damage,
         )
 
@@ -155,7 +155,7 @@ class Knowing(ABC):
         peers = self.state().peers
         self._names = {p.number: owner(peers, p).name for p in peers}
         self.holds = {p.number: owner(peers, p).hold for p in peers}
-        self._open_from = {p.number: p.open_from for p in peers}
+        self.open_from = {p.number: p.open_from for p in peers}
         self._merged.clear()
         self._merged.update({p.number: p.into for p in peers if p.into})
 

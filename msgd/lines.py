@@ -1,27 +1,39 @@
 """Messages as finished JSON lines, as `msgctl log -o json` prints them; many times a second.
 
-Each line is put together from pieces: what messages have in common is encoded once. A message so costs a
-quarter of what an object costs that msgspec encodes (3 against 12 µs in one run on busy cores, Python 3.11,
-2026-11).
+Lines are put together many at a time, as bytes, out of columns of pieces: what neighbours have in common is
+encoded once, ids become digits column by column. So a message of a batch costs a tenth of what an object
+costs that msgspec encodes, one that is alone in its record a quarter (0.7 and 1.7 against 7.0 µs of CPU time,
+Python 3.11, 2026-11).
 """
 
 import base64
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 
 from msgd import model
 from msgd.rows import kind_name
-from msgd.wire.codec import Message
+from msgd.wire.codec import ID_BYTES, Message
 
 NS_PER_S = 1_000_000_000
 NS_DIGITS = 9  # of a second's fraction
+LEAST_DIGITS = 1 + NS_DIGITS  # so that there is one of seconds
 MOST_CACHED = 4096  # seconds, users
 
-Head = tuple[str, str]  # before a seq, and between the kind and the user
+BETWEEN = b"\n,\n"  # two lines: each stands on a line of its own, and so does the comma
+PIECES = 7  # of a line
+FEW = 16  # messages: for fewer ids the columns do not pay
+BEGIN = BETWEEN + b'{"id":"00000000-0000-0000-0000-000000000000'
+NO_RECEIPT = ',"receipt_at":null,"receipt_at_ns":null,"'
+ID_SIGNS = 36  # as people see one
+DIGITS = [place for place, sign in enumerate(BEGIN) if sign == ord("0")]  # of the id
+
+Head = tuple[bytes, str]  # before a seq, and between the kind and the user
 
 _encode = msgspec.json.Encoder().encode
+_headers_of = attrgetter("headers")
 
 
 def rfc3339(ns: int) -> str:
@@ -79,66 +91,109 @@ class Lines:
         sender, receiver = (other, own) if direction == model.IN else (own, other)
         why = "null" if reason is None else quoted(reason)
         return (
-            f'","peer":{other},"direction":"{model.DIRECTIONS.get(direction, "")}","seq":',
+            f'","peer":{other},"direction":"{model.DIRECTIONS.get(direction, "")}","seq":'.encode(),
             f',"state":"{state}","reason":{why},"from":{sender},"to":{receiver},"user":',
         )
 
-    def times(self, stored_at_ns: int, receipt_at_ns: int | None) -> str:
-        """The piece for `of` that tells the times of a record and of its receipt."""
-        seconds, at = self._seconds, str(stored_at_ns)
-        if len(at) > NS_DIGITS:
-            stored_at = f'"{seconds[at[:-NS_DIGITS]]}{at[-NS_DIGITS:]}Z"'
-        else:
-            stored_at = self._time(stored_at_ns)
-        if not receipt_at_ns:
-            return f',"stored_at":{stored_at},"stored_at_ns":{at},"receipt_at":null,"receipt_at_ns":null,"'
-        receipt_at = self._time(receipt_at_ns)
-        return (
-            f',"stored_at":{stored_at},"stored_at_ns":{at}'
-            f',"receipt_at":{receipt_at},"receipt_at_ns":{receipt_at_ns},"'
-        )
-
     def of(
-        self, messages: Sequence[Message], seqs: Iterable[int], heads: Iterable[Head], times: Iterable[str]
-    ) -> list[str]:
-        """The lines of messages, without line ends. `seqs`: 0 for none; they and the pieces one for each."""
-        words, kinds, seconds, time_of = self._words, self._kinds, self._seconds, self._time
-        bodies = _bodies([message.body for message in messages])
-        lines = []
-        for message, body, seq, (way, fate), timed in zip(messages, bodies, seqs, heads, times, strict=True):
-            digits, ns = message.id.hex("-", 6), str(message.sent_ns)
-            sent_at = (
-                f'"{seconds[ns[:-NS_DIGITS]]}{ns[-NS_DIGITS:]}Z"' if len(ns) > NS_DIGITS else time_of(int(ns))
-            )
-            lines.append(
-                f'{{"id":"{digits[:13]}-{digits[13:17]}-{digits[17:]}{way}{seq or "null"}'
-                f',"kind":{kinds[message.kind]}{fate}{words[message.user]},"sent_at":{sent_at}'
-                f',"sent_at_ns":{ns}{timed}{body}'
-                f',"headers":{_encode(message.headers).decode() if message.headers else "{}"}}}'
-            )
-        return lines
+        self,
+        messages: Sequence[Message],
+        seqs: list[int],
+        heads: Sequence[Head],
+        walls: Sequence[int],
+        receipts: Sequence[int | None],
+        was: str | None = None,
+    ) -> bytes:
+        """The lines of messages, BETWEEN between two; the other columns have as many values.
 
-    def _time(self, ns: int) -> str:
-        digits = str(ns)
-        if len(digits) <= NS_DIGITS:
-            return f'"{rfc3339(ns)}"'
-        return f'"{self._seconds[digits[:-NS_DIGITS]]}{digits[-NS_DIGITS:]}Z"'
+        `seqs`: 0 for none. `walls` and `receipts`: the times of their records and of the receipts, ns. `was`:
+        the state of all of them before, where they tell a change.
+        """
+        columns = (
+            _begins([message.id for message in messages]),
+            [way for way, _ in heads],
+            _numbers(seqs),
+            self._middles(messages, heads, walls, receipts),
+            *_bodies([message.body for message in messages]),
+            _ends(messages, was),
+        )
+        pieces = [b""] * (PIECES * len(messages))
+        for number, column in enumerate(columns):
+            pieces[number::PIECES] = column
+        pieces[0] = pieces[0][len(BETWEEN) :]
+        return b"".join(pieces)
+
+    def _middles(
+        self,
+        messages: Sequence[Message],
+        heads: Sequence[Head],
+        walls: Sequence[int],
+        receipts: Sequence[int | None],
+    ) -> list[bytes]:
+        """What stands between the seqs and the names of the bodies."""
+        words, kinds, seconds = self._words, self._kinds, self._seconds
+        middles = []
+        before, middle = None, b""
+        for message, (_, fate), wall_ns, receipt_ns in zip(messages, heads, walls, receipts, strict=True):
+            kind, user, sent_ns = message.kind, message.user, message.sent_ns
+            common = kind, user, sent_ns, fate, wall_ns, receipt_ns
+            if common != before:
+                before = common
+                sent, wall = str(sent_ns), str(wall_ns)
+                sent_at, stored_at = sent.zfill(LEAST_DIGITS), wall.zfill(LEAST_DIGITS)
+                middle = (
+                    f',"kind":{kinds[kind]}{fate}{words[user]},"sent_at":"{seconds[sent_at[:-NS_DIGITS]]}'
+                    f'{sent_at[-NS_DIGITS:]}Z","sent_at_ns":{sent},"stored_at":"'
+                    f'{seconds[stored_at[:-NS_DIGITS]]}{stored_at[-NS_DIGITS:]}Z","stored_at_ns":{wall}'
+                    f"{self._receipt(receipt_ns) if receipt_ns else NO_RECEIPT}"
+                ).encode()
+            middles.append(middle)
+        return middles
+
+    def _receipt(self, ns: int) -> str:
+        digits = str(ns).zfill(LEAST_DIGITS)
+        at = f"{self._seconds[digits[:-NS_DIGITS]]}{digits[-NS_DIGITS:]}Z"
+        return f',"receipt_at":"{at}","receipt_at_ns":{ns},"'
 
 
-def _bodies(bodies: list[bytes]) -> list[str]:
-    """The member of each body, without the quote that it begins with: as text, or as data in base64."""
+def _begins(ids: list[bytes]) -> list[bytes]:
+    """The beginnings of lines, ids included."""
+    if len(ids) < FEW:
+        return [BEGIN[:-ID_SIGNS] + model.id_text(raw).encode() for raw in ids]
+    digits, width = b"".join(ids).hex().encode(), len(BEGIN)
+    text = bytearray(BEGIN * len(ids))
+    for number, place in enumerate(DIGITS):
+        text[place::width] = digits[number :: 2 * ID_BYTES]
+    begins = bytes(text)
+    return [begins[at : at + width] for at in range(0, len(begins), width)]
+
+
+def _numbers(seqs: list[int]) -> list[bytes]:
+    """Each in digits, null for 0."""
+    numbers = str(seqs)[1:-1].encode().split(b", ")
+    return numbers if all(seqs) else [b"null" if number == b"0" else number for number in numbers]
+
+
+def _bodies(bodies: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The name of each body, `text` or `data`, and what follows: without the quotes at both ends."""
+    names = [b'text":"'] * len(bodies)
+    joined = b" ".join(bodies)
     try:
-        texts = [body.decode() for body in bodies]
+        text = joined.decode()
     except UnicodeDecodeError:
-        return [_bodies([body])[0] for body in bodies] if len(bodies) > 1 else [_data(bodies[0])]
+        if len(bodies) == 1:
+            return [b'data":"'], [base64.b64encode(joined)]
+        each = [_bodies([body]) for body in bodies]
+        return [name for (name,), _ in each], [body for _, (body,) in each]
+    if len(_encode(text)) == len(joined) + 2:
+        return names, bodies  # nothing in them needs a backslash
     # inside a JSON string no quote stands without a backslash: this is found between two of them only
-    return [f'text":"{text}"' for text in _encode(texts)[2:-2].decode().split('","')]
+    return names, _encode([body.decode() for body in bodies])[2:-2].split(b'","')
 
 
-def _data(body: bytes) -> str:
-    return f'data":"{base64.b64encode(body).decode()}"'
-
-
-def changed(line: str, was: str) -> str:
-    """The line of a message whose state was another before."""
-    return f'{line[:-1]},"was":"{was}"}}'
+def _ends(messages: Sequence[Message], was: str | None) -> list[bytes]:
+    """The ends of lines, from the last quote of the body on."""
+    more = b"}" if was is None else f',"was":"{was}"}}'.encode()
+    if not any(map(_headers_of, messages)):
+        return [b'","headers":{}' + more] * len(messages)
+    return [b'","headers":%b%b' % (_encode(message.headers), more) for message in messages]

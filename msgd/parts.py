@@ -1,21 +1,20 @@
 """What a query hands over: rows or finished JSON lines, in parts of bounded size, and clock steps between."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgd.audit import clock_step_ns
 from msgd.changes import Changed
 from msgd.items import Items, Piece, pieces
-from msgd.lines import changed
+from msgd.lines import BETWEEN
 from msgd.log.errors import Damaged
 from msgd.log.index import Location
 from msgd.matches import Found, Run
 from msgd.rows import Row, cursor_text
 from msgd.walk import Walk
 
-BETWEEN = "\n,"  # two lines
 LIST_ROWS = 256  # in one part, or
 LIST_BYTES = 256 << 10  # of bodies, whichever comes first
 
@@ -24,7 +23,7 @@ class Part(NamedTuple):
     """Some messages in a row, told as rows or as lines."""
 
     rows: list[Row]
-    lines: str  # finished ones, between them a comma at the beginning of the next; empty: they are rows
+    lines: bytes  # finished ones, BETWEEN between two; empty: they are rows
     size: int  # messages
     last: Location  # of the last one
     cursor: str
@@ -90,26 +89,27 @@ class Telling:
     def parts(self, found: Iterable[Found | int], reverse: bool) -> Iterator[Part | Step]:
         """All messages of the matches, a part at a time, none empty; the steps at the log offsets between."""
         items: list[Any] = []
-        size = 0
+        size = length = 0
         last: Piece | Run | None = None
         for match in found:
             if isinstance(match, int):
-                if items and last is not None:
-                    yield self._part(items, last)
-                items, size = [], 0
+                if last is not None and items:
+                    yield self._part(items, size, last)
+                    items, size, length = [], 0, 0
                 yield from self._step(match)
                 continue
             cut = [match] if isinstance(match, Run) else pieces(match, reverse, LIST_ROWS, LIST_BYTES)
             for piece in cut:
-                is_full = len(items) + piece.size > LIST_ROWS or size + piece.length > LIST_BYTES
+                is_full = size + piece.size > LIST_ROWS or length + piece.length > LIST_BYTES
                 if is_full and items and last is not None:
-                    yield self._part(items, last)
-                    items, size = [], 0
-                items += self._items.of(piece)
-                size += piece.length
+                    yield self._part(items, size, last)
+                    items, size, length = [], 0, 0
+                items.append(self._item(piece))
+                size += piece.size
+                length += piece.length
                 last = piece
         if items and last is not None:
-            yield self._part(items, last)
+            yield self._part(items, size, last)
 
     def _step(self, offset: int) -> Iterator[Step]:
         try:
@@ -120,11 +120,13 @@ class Telling:
         except LookupError:
             pass  # vacuumed meanwhile
 
-    def _part(self, items: list[Any], piece: Piece | Run) -> Part:
+    def _item(self, piece: Piece | Run) -> bytes | list[Row]:
+        """What is told of a piece: made at once, since a piece keeps all the messages of its record."""
+        return self._items.lines(piece, self._was) if self._as_lines else self._items.rows(piece)
+
+    def _part(self, items: list[Any], size: int, piece: Piece | Run) -> Part:
         location, raw = piece.last
         cursor = cursor_text(self._walk.log, location, raw)
-        if not self._as_lines:
-            return Part(items, "", len(items), location, cursor, self._was)
-        if self._was is not None:
-            items = [changed(line, self._was) for line in items]
-        return Part([], BETWEEN.join(items), len(items), location, cursor, self._was)
+        if self._as_lines:
+            return Part([], BETWEEN.join(items), size, location, cursor, self._was)
+        return Part(list(chain.from_iterable(items)), b"", size, location, cursor, self._was)

@@ -126,6 +126,8 @@ class States:
             first, last, by = covered.get(peer, NOTHING)
             if first <= seq <= last:
                 add(new(Span, (0, 1, seq, model.STORED, by)))
+            elif seq and (receipt := self._receipt(peer, seq)):
+                add(new(Span, (0, 1, seq, model.STORED, receipt[1])))
             else:
                 spans += self._numbered(peer, 0, 1, seq)
         return spans
@@ -193,6 +195,8 @@ class States:
             group = peer * LANES + NUMBERED
             found = {EPOCH.unpack(e) for layer in self._layers for e in layer.epoch.scan(group, lo, hi)}
             bases = self._bases[peer] = sorted(found)
+        if not bases:  # most peers begin no second epoch, and this is asked for every receipt
+            return self._upto
         return next((offset for offset, base in bases if base > seq), self._upto)
 
     # --- what names a place -----------------------------------------------------------------------------

@@ -56,17 +56,21 @@ class Stream:
             new = msgspec.structs.replace(all_of_them, after=behind)
             self._reply(history.told(new, upto, as_lines=as_lines, steps=steps))
 
-    def _look_at_peers(self, since: int, upto: int) -> list[int]:
-        """Ask how they are now, where that may have changed; those for whom `held` began or ended."""
+    def _look_at_peers(self, since: int, upto: int) -> dict[int, int]:
+        """Ask how they are now, where that may have changed; those for whom `held` began or ended.
+
+        With each the log offset before which all messages to it were final when it was asked before.
+        """
         now_s = time.monotonic()
         headers = self._control.place.reader.headers(since, upto, on_damage=lambda _: None)
         if now_s - self._peers_s < PEERS_S and not any(header.kind == Kind.PEER for header in headers):
-            return []
+            return {}
         self._peers_s = now_s
-        before = self._control.holds
+        before, open_from = self._control.holds, self._control.open_from
         self._control.look_at_peers()
         after = self._control.holds
-        return [number for number, hold in after.items() if bool(hold) != bool(before.get(number))]
+        flipped = [number for number, hold in after.items() if bool(hold) != bool(before.get(number))]
+        return {number: open_from.get(number, 0) for number in flipped}
 
     def _reply(self, told: Iterable[Part | Step]) -> None:
         for part in told:
@@ -75,8 +79,8 @@ class Stream:
                     step = {"clock_step_ns": part.clock_step_ns, "at_ns": part.at_ns}
                     self._control.reply({"messages": [], "steps": [step]}, continues=True)
                 case Part(rows=[]):
-                    text = f'{{"messages":[\n{part.lines}\n],"cursor":"{part.cursor}"}}'
-                    self._control.reply_encoded(text.encode())
+                    end = f'\n],"cursor":"{part.cursor}"}}'.encode()
+                    self._control.reply_encoded(b'{"messages":[\n', part.lines, end)
                 case Part():
                     self._control.reply({"messages": _messages(part)}, continues=True)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from msgd import model
+from msgd.lines import BETWEEN
 from msgd.parts import Part, Step, Steps
 from msgd.rows import Cursor, Filter
 from msgd.wire import varlink
@@ -44,6 +45,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.slow
 @settings(CALM, max_examples=80)
 @given(SOME, st.lists(st.tuples(SOME, st.sets(st.integers(1, 2))), min_size=1, max_size=3), WANTED)
+@example([("hold", 1, 1, 0)], [([("end waiting", 1, 0, 1)], {1})], Filter())
+@example([("send", 1, 1, 0), ("end doubtful", 1)], [([("end doubtful", 1)], set())], Filter())
 def test_changes_lead_from_each_state_to_the_next(
     before: list[Any], later: list[tuple[list[Any], set[int]]], wanted: Filter
 ) -> None:
@@ -54,9 +57,10 @@ def test_changes_lead_from_each_state_to_the_next(
         play(world, before)
         for steps, held in later:
             was = {m: world.state_of(m)[0] for m in world.known}
-            since, flipped = world.page.committed, held ^ world.held_peers
+            since, turned = world.page.committed, held ^ world.held_peers
+            flipped = {peer: world.open_from(peer) for peer in turned}
             play(world, steps)
-            world.held_peers ^= flipped
+            world.held_peers ^= turned
             bounds = (since, world.page.committed)
             found = list(
                 history.changes(msgspec.structs.replace(wanted, state=None), *bounds, flipped=flipped)
@@ -81,7 +85,7 @@ def test_line_of_a_change_says_what_was(world: World) -> None:
     world.receipt(1, 1)
     world.commit()
     (part,) = world.history().changes(Filter(), since, world.page.committed, as_lines=True)
-    (message,) = [varlink.loads(line.encode()) for line in part.lines.split("\n,")]
+    (message,) = [varlink.loads(line) for line in part.lines.split(BETWEEN)]
     assert ("stored", "queued") == (message["state"], message["was"])
     assert "was" == list(message)[-1]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from msgctl.messages import as_json
 from msgd import model, showing
-from msgd.lines import Lines, rfc3339
+from msgd.lines import BETWEEN, Lines, rfc3339
 from msgd.parts import Part
 from msgd.rows import Filter, kind_name
 from msgd.wire.codec import Message
@@ -72,7 +72,8 @@ def test_line_is_what_msgctl_makes_of_the_object(
     lines, count = Lines("home"), len(messages)
     heads = [lines.head(direction, "node b", "stored", reason)] * count
     seqs = [seq + index if seq else 0 for index in range(count)]
-    assert expected == lines.of(messages, seqs, heads, [lines.times(77, receipt_at_ns)] * count)
+    found = lines.of(messages, seqs, heads, [77] * count, [receipt_at_ns] * count)
+    assert [line.encode() for line in expected] == found.split(BETWEEN)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -90,8 +91,8 @@ def test_parts_hold_the_lines_of_all_rows(reverse: bool) -> None:
             rows = [row for part in history.query(wanted) for row in part]
             cursors = [row.cursor for row in rows]
             told = list(history.told(wanted, as_lines=True))
-            lines = [line for part in told if isinstance(part, Part) for line in part.lines.split("\n,")]
-            assert [as_before(showing.message(row)) for row in rows] == lines
+            lines = [line for part in told if isinstance(part, Part) for line in part.lines.split(BETWEEN)]
+            assert [as_before(showing.message(row)).encode() for row in rows] == lines
             at = -1
             for part in told:
                 assert isinstance(part, Part)

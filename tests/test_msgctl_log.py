@@ -43,6 +43,29 @@ def keep(server: ControlServer, id: str, **fields: Any) -> None:
     message.update({"sent_at_ns": AT_NS, "stored_at_ns": AT_NS, "receipt_at_ns": AT_NS, **fields})
 
 
+# --- lines that are ready -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("between", ["\n,\n", "\n,"], ids=["as now", "of an older msgd"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_ready_lines_pass_through_without_their_commas(
+    server: ControlServer, run: Runner, tmp_path: Path, between: str, count: int
+) -> None:
+    """All of them, with the cursor of the answer; after an upgrade the old msgd may still run."""
+    lines = [f'{{"id":"{number}","text":"a,b\\n,{{}}],"}}' for number in range(count)]
+    cursor = tmp_path / "cursor"
+
+    def answer(connection: Connection, call: Call) -> None:
+        text = f'{{"messages":[\n{between.join(lines)}\n],"cursor":"c{count}"}}'
+        connection.sock.sendall(f'{{"parameters":{text},"continues":true}}\0'.encode())
+        connection.reply({"messages": []})
+
+    server.script["Log"] = answer
+    done = run("log", "-o", "json", "--cursor-file", str(cursor))
+    assert (0, "".join(f"{line}\n" for line in lines)) == (done.code, done.out)
+    assert f"c{count}\n" == cursor.read_text()
+
+
 # --- parameters ---------------------------------------------------------------------------------------------
 
 

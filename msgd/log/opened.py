@@ -15,7 +15,7 @@ from msgd.log.ahead import Ahead, Has
 from msgd.log.errors import Damaged
 from msgd.log.harvest import CONTROL_KINDS, decode_ended
 from msgd.log.reader import Reader
-from msgd.log.record import Kind, Record
+from msgd.log.record import Kind, Record, kind_and_aux
 from msgd.wire.codec import Message, decode_payload
 
 OUTCOMES = 512
@@ -117,9 +117,10 @@ class Records:
         if len(self._outcomes) + len(offsets) > OUTCOMES:
             self._outcomes.clear()
         unknown = sorted(offsets - self._outcomes.keys())
-        for number, record in self._receipts.records(unknown, None, lambda _: None):
-            if record.kind == Kind.RECEIPT:
-                self._outcomes[unknown[number]] = None, record.aux
+        for number, found in self._receipts.raw(unknown, None, lambda _: None):
+            kind, aux = kind_and_aux(found) if isinstance(found, bytes) else (found.kind, found.aux)
+            if kind == Kind.RECEIPT:
+                self._outcomes[unknown[number]] = None, aux
 
     def _no_messages(self, offset: int, error: Exception) -> Damaged:
         return Damaged(self._reader.directory, offset, f"the payload is no messages: {error}")

@@ -149,6 +149,11 @@ def record_in(data: bytes, offset: int) -> Record:
     return tuple.__new__(Record, (*FIELDS.unpack_from(data, PREFIX_BYTES), offset, data[HEADER_BYTES:-4]))
 
 
+def kind_and_aux(data: bytes) -> tuple[int, int]:
+    """Of the same: for who wants nothing else of it."""
+    return data[PREFIX_BYTES], int.from_bytes(data[_AUX], "little")
+
+
 def stamped(record: bytes, aux: int) -> bytes:
     """The same record with another `aux`."""
     header = record[: _AUX.start] + aux.to_bytes(8, "little") + record[_AUX.stop : HEADER_BYTES - 4]

@@ -84,14 +84,16 @@ class Splitter:
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        first, *others = data.split(b"\0")
-        self._parts.append(first)
-        self._size += len(first)
-        if others:
-            rest = others.pop()
-            whole = [b"".join(self._parts), *others]
+        start, whole = 0, []
+        while (end := data.find(b"\0", start)) >= 0:  # `split` looks at every byte, this at 32 at once
+            self._parts.append(data[start:end])
+            whole.append(b"".join(self._parts))
+            self._parts, self._size = [], 0
+            start = end + 1
+        if whole:
             self._whole = whole[::-1] + self._whole
-            self._parts, self._size = [rest], len(rest)
+        self._parts.append(data[start:])
+        self._size += len(data) - start
 
     def next(self) -> bytes | None:
         """The oldest whole frame without its NUL, or None: not enough yet. Raises FrameTooLongError."""
