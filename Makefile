@@ -4,7 +4,7 @@
 #   make test       everything that CI checks: lint, types, floors of the house, tests
 #   make test-long  the long form of the tests, in minutes to hours
 #   make fuzz       1,200,000 inputs to every decoder that a stranger reaches; FUZZ='--seed 7' repeats a run
-#   make bench      measure speed; prints figures; BENCH=history: this part only, of traffic history memory index aging
+#   make bench      measure speed; prints figures; BENCH=history: this part only, of traffic history memory index aging consuming files
 #   make wheels     gather msgd and all it needs in build/wheels/, for machines without a network
 #   make install    as root: PREFIX (/opt/msgd), units, user, links in BINDIR; DESTDIR for packagers
 #   make uninstall  removes what install put there; /etc/msgd and /var/lib/msgd stay

@@ -11,9 +11,11 @@ from msgd.wire.varlink import Json
 
 def cancel(args: Args, screen: Screen, client: Client, form: str) -> int:
     """End a message that is not released yet. A refusal is an error of the daemon (TooLate, 6)."""
-    receipt = client.call("Cancel", id=plain(args.words[0]))["receipt"]
-    text = f"{receipt['id']} {receipts.line(screen, receipt)}"
-    return _say(screen, form, receipts.as_json(receipt), text)
+    answer = client.call("Cancel", id=plain(args.words[0]))
+    for receipt in (answer["receipt"], *(answer.get("others") or ())):
+        text = f"{receipt['id']} {receipts.line(screen, receipt)}"
+        _say(screen, form, receipts.as_json(receipt), text)
+    return 0
 
 
 def retry(args: Args, screen: Screen, client: Client, form: str) -> int:

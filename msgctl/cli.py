@@ -22,6 +22,16 @@ Handler = Callable[[Args, Screen, Client, str], int]
 
 
 def _send(args: Args, screen: Screen, client: Client, form: str) -> int:
+    if args.has("reply_to"):
+        from msgctl import replying
+
+        replying.put_headers(args, client, args.get("reply_to") or "")
+    if args.words[0].startswith("@"):
+        from msgctl import groupsend
+
+        return groupsend.run(args, screen, client, form)
+    if args.has("quorum"):
+        raise UsageError("--quorum counts the members of a group", "msgctl send @GROUP --quorum N TEXT")
     if args.has("lines"):
         from msgctl import lines
 
@@ -31,10 +41,29 @@ def _send(args: Args, screen: Screen, client: Client, form: str) -> int:
     return send.run(args, screen, client, form)
 
 
+def _reply(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import replying
+
+    replying.address(args, client)
+    return _send(args, screen, client, form)
+
+
 def _log(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import log
 
     return log.run(args, screen, client, form)
+
+
+def _chat(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import chat
+
+    return chat.run(args, screen, client, form)
+
+
+def _groups(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import groups
+
+    return groups.HANDLERS[args.path](args, screen, client, form)
 
 
 def _asking(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -79,6 +108,30 @@ def _carrying(args: Args, screen: Screen, client: Client, form: str) -> int:
     return carrying.HANDLERS[args.path](args, screen, client, form)
 
 
+def _recv(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import recv
+
+    return recv.run(args, screen, client, form)
+
+
+def _consumers(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import consumers
+
+    return consumers.HANDLERS[args.path](args, screen, client, form)
+
+
+def _file(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import file
+
+    return file.HANDLERS[args.path](args, screen, client, form)
+
+
+def _casts(args: Args, screen: Screen, client: Client, form: str) -> int:
+    from msgctl import filecast
+
+    return filecast.HANDLERS[args.path](args, screen, client, form)
+
+
 def _usage(args: Args, screen: Screen, client: Client, form: str) -> int:
     from msgctl import usage
 
@@ -93,12 +146,18 @@ def _vacuum(args: Args, screen: Screen, client: Client, form: str) -> int:
 
 HANDLERS: dict[str, Handler] = {
     "send": _send,
+    "reply": _reply,
     "log": _log,
+    "chat": _chat,
     "show": _asking,
     "why": _asking,
     "queue": _asking,
     "status": _asking,
     "peer ls": _asking,
+    "recv": _recv,
+    "consumer ls": _consumers,
+    "consumer retry": _consumers,
+    "consumer rm": _consumers,
     "cancel": _changing,
     "retry": _changing,
     "reload": _changing,
@@ -114,6 +173,7 @@ HANDLERS: dict[str, Handler] = {
     "pair reject": _pairing,
     "pair invite": _inviting,
     "pair join": _inviting,
+    "group ls": _groups,
     "identity show": _changing,
     "identity rotate": _changing,
     "verify": _verify,
@@ -121,6 +181,14 @@ HANDLERS: dict[str, Handler] = {
     "export": _carrying,
     "import": _carrying,
     "vacuum": _vacuum,
+    "file ls": _file,
+    "file put": _file,
+    "file get": _file,
+    "file dup": _file,
+    "file rm": _file,
+    "file cast": _casts,
+    "file casts": _casts,
+    "file cancel": _casts,
     "disk-usage": _usage,
 }
 

@@ -46,6 +46,12 @@ class Client:
         self._splitter = varlink.Splitter(varlink.MAX_REPLY_BYTES)
         self.sock = connected(path)
 
+    def reopen(self) -> None:
+        """Connect anew; what was asked on the former connection is not answered. Raises Unreachable."""
+        self.sock.close()
+        self._splitter = varlink.Splitter(varlink.MAX_REPLY_BYTES)
+        self.sock = connected(self.path)
+
     def call(self, method: str, *, timeout_s: float | None = None, **parameters: "Any") -> Json:
         """The answer to one call. `method` without a dot is one of org.msgd.Control.
 
@@ -102,9 +108,10 @@ class Client:
         hold: bool | None = None,
         early: bool = False,
     ) -> Json:
-        """Send one message; its receipt as soon as it is queued or, with `wait="stored"`, when it is stored,
-        has ended otherwise, or `timeout_s` is over. `early`: have a first receipt sent as soon as it is
-        queued, for who may lose patience. `hold=False`: keep nothing where it would be held.
+        """Send one message; its receipt as soon as it is queued or, with `wait="stored"` or `"handled"`, when
+        that is reached, when it has ended otherwise, or `timeout_s` is over. `early`: have a first receipt
+        sent as soon as it is queued, for who may lose patience. `hold=False`: keep nothing where it would be
+        held.
 
         Raises Uncertain when the daemon is lost and it cannot be found out whether the message was kept.
         """
@@ -117,7 +124,7 @@ class Client:
             "ttl_ms": ttl_ms,
             "key": key,
             "wait": wait,
-            "timeout_ms": round(timeout_s * 1000) if wait == "stored" else None,
+            "timeout_ms": round(timeout_s * 1000) if wait != "queued" else None,
             "hold": hold,
         }
         try:
@@ -127,11 +134,11 @@ class Client:
 
     def _send(self, parameters: Json, wait: str, timeout_s: float, early: bool = False) -> Json:
         """The last receipt that came. A connection that breaks after the first one takes nothing back."""
-        more = early and wait == "stored"
+        more = early and wait != "queued"
         receipt: Json | None = None
         try:
             self._write(varlink.call(full_name("Send"), parameters, more=more))
-            deadline_s = self._deadline(timeout_s + self.timeout_s if wait == "stored" else None)
+            deadline_s = self._deadline(timeout_s + self.timeout_s if wait != "queued" else None)
             while True:
                 reply = self._answer(deadline_s)
                 receipt = reply.parameters["receipt"]
@@ -293,9 +300,10 @@ def body_fields(body: str | bytes) -> dict[str, str]:
 def receipt_of(message: Json) -> Json:
     """A receipt of what the log says about a message that was sent before."""
     same = ("id", "peer", "state", "reason", "seq", "stored_at_ns", "receipt_at_ns")
+    mark = ("handled_at_ns", "handled_by")
     queued_ns = message["stored_at_ns"]  # of an outgoing message: when this node had it on disk
     return {
-        **{name: message.get(name) for name in same},
+        **{name: message.get(name) for name in (*same, *mark)},
         "queued_at_ns": queued_ns,
         "elapsed_ms": 0.0,
         "next_try_s": None,

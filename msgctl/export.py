@@ -14,11 +14,13 @@ its length (64 bits, little-endian), its bytes, and a line end.
 | `_HOSTNAME SYSLOG_IDENTIFIER` | the sending node, and msgd: what journalctl puts before the text |
 """
 
-from msgctl.messages import FIELDS, body
+from msgctl.messages import FIELDS, MARK, body
 from msgd.wire.varlink import Json
 
 IDENTIFIER = b"SYSLOG_IDENTIFIER=msgd\n"
-NAMES = {name: name.upper() for name in FIELDS} | {"id": "MSG_ID"}  # MESSAGE_ID means something else there
+NAMES = {name: name.upper() for name in (*FIELDS, *MARK)} | {
+    "id": "MSG_ID"
+}  # MESSAGE_ID means something else there
 
 
 def entry(message: Json, fields: "tuple[str, ...] | None" = None) -> bytes:

@@ -6,7 +6,8 @@ know). Then its own table holds, and its options may stand anywhere: before, bet
 - Verbs, sub-verbs and long options may be shortened as long as one alone begins so.
 - `--name=VALUE`, `--name VALUE`, `-nVALUE`, `-n VALUE`; letters without a value may be joined (`-qf FILE`).
 - An option whose value is optional takes it only after `=`, or joined to its letter; a *loose* one
-  also takes a following number (`-n 5`, as journalctl does).
+  also takes a following number (`-n 5`, as journalctl does), another one the words that it names
+  (`--wait stored`).
 - `--` ends the options; `-` is a word.
 
 argparse is not used: it cannot read options between the words of a sub-verb, and importing it takes
@@ -21,7 +22,7 @@ FLAG = ""
 class Option:
     """One option. `value` is the name of its value in help, FLAG for none; `bare` its stand-in."""
 
-    __slots__ = ("bare", "help", "letter", "long", "loose", "many", "name", "value")
+    __slots__ = ("also", "bare", "help", "letter", "long", "loose", "many", "name", "value")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Option:
         *,
         bare: str = "",
         loose: bool = False,
+        also: tuple[str, ...] = (),
         many: bool = False,
     ) -> None:
         self.letter = letter
@@ -41,6 +43,7 @@ class Option:
         self.help = help
         self.bare = bare
         self.loose = loose
+        self.also = also  # words that are its value where they follow it
         self.many = many  # may be given more than once: the values are a list
 
 
@@ -78,6 +81,7 @@ class Args:
         self.words: list[str] = []
         self.given: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
+        self.has_end = False  # `--` was there, though maybe nothing behind it
 
     def has(self, name: str) -> bool:
         """Whether this option was given."""
@@ -110,6 +114,7 @@ def read(argv: list[str], verbs: tuple[Verb, ...], everywhere: tuple[Option, ...
             options, choice, kind = _enter(verb, everywhere, args)
         elif rest[0] == "--":
             args.words += rest[1:]
+            args.has_end = True
             break
         else:
             args.words.append(rest.pop(0))
@@ -155,7 +160,7 @@ def _take_option(rest: list[str], options: tuple[Option, ...], args: Args) -> No
 def _keep(args: Args, option: Option, shown: str, value: str | None, rest: list[str]) -> None:
     if option.value != FLAG and value is None:
         if option.bare:
-            value = rest.pop(0) if option.loose and rest and _is_count(rest[0]) else option.bare
+            value = rest.pop(0) if rest and _is_value(option, rest[0]) else option.bare
         elif rest:
             value = rest.pop(0)
         else:
@@ -165,8 +170,9 @@ def _keep(args: Args, option: Option, shown: str, value: str | None, rest: list[
         args.lists.setdefault(option.name, []).append(value or "")
 
 
-def _is_count(word: str) -> bool:
-    return word.isdigit() or word == "all"
+def _is_value(option: Option, word: str) -> bool:
+    """Whether a word behind an option whose value is optional is meant for it."""
+    return word in option.also or (option.loose and (word.isdigit() or word == "all"))
 
 
 def _long(name: str, options: tuple[Option, ...]) -> Option:
@@ -209,7 +215,7 @@ def _check_words(verb: Verb, args: Args) -> None:
     if len(args.words) < len(needed):
         missing = needed[len(args.words)].removesuffix("...")
         raise UsageError(f"{args.path} needs {missing}", f"see `msgctl {args.path} --help`")
-    if len(args.words) > len(verb.words) and not (verb.words and verb.words[-1].endswith("...")):
+    if len(args.words) > len(verb.words) and not (verb.words and "..." in verb.words[-1]):
         extra = args.words[len(verb.words)]
         is_text = "[TEXT]" in verb.words
         hint = "a text of several words stands in quotes" if is_text else f"see `msgctl {args.path} --help`"

@@ -118,7 +118,7 @@ class _Waiting:
             "peer": order.peer,
             "message": message,
             "key": order.key,
-            "wait": model.STORED,
+            "wait": model.HANDLED if order.wanted == model.HANDLED else model.STORED,
             "timeout_ms": round(seconds * 1000),
         }
 

@@ -93,7 +93,10 @@ def _codes(codes: Iterable[int]) -> list[str]:
 
 
 def _examples(path: str) -> list[str]:
-    return [line for command, what in EXAMPLES.get(path, ()) for line in (f"{what}:", f"    {command}")]
+    named = [
+        (what if what.endswith("?") else f"{what}:", command) for command, what in EXAMPLES.get(path, ())
+    ]
+    return [line for what, command in named for line in (what, f"    {command}")]
 
 
 def _entry(name: str, help: str) -> list[str]:

@@ -29,6 +29,7 @@ from msgd.model import DEFAULT_PORT
 from msgd.wire.varlink import Json
 
 MARK = "# made by `msgctl lab up`; may be edited: it is not written again\n"
+FRIENDS = '[files]\npeers = "write"\n'  # the nodes of a lab are one person's
 FILES = ("msgd.toml", "msgd.pid", "msgd.out", "control.sock")
 TREES = ("msgd.d", "state")
 START_TIMEOUT_S = 30.0
@@ -104,7 +105,7 @@ class Node:
         lines = [
             f"{key} = {json.dumps(value)}\n" for key, value in values.items()
         ]  # a TOML string is like JSON's
-        _replace(self.path("msgd.toml"), MARK + "".join(lines))
+        _replace(self.path("msgd.toml"), MARK + "".join(lines) + FRIENDS)
 
     def start(self) -> int:
         """Start msgd in a session of its own; its process id. Does not wait for it."""

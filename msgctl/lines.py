@@ -100,7 +100,6 @@ class _Lines:
     """The way of all lines: from the input to the daemon, from its answers to the screen."""
 
     def __init__(self, order: send.Order, screen: Screen, client: Client, form: str) -> None:
-        stored = order.wanted == model.STORED
         self._order = order
         self._screen = screen
         self._form = form
@@ -108,7 +107,7 @@ class _Lines:
         self._pipeline = Pipeline(client)
         self._call = Call(
             order.peer,
-            wait=model.STORED if stored else model.QUEUED,
+            wait=order.wanted or model.QUEUED,
             timeout_s=order.timeout_s,
             headers=order.headers,
             ttl_ms=order.ttl_ms,
@@ -162,10 +161,15 @@ class _Lines:
             return
         state = str(answer["state"])
         self._pairing = (answer.get("pairing") if state == model.HELD else None) or self._pairing
-        for each in answer.get("states") or [state] * len(ids):
-            self._states[each] = self._states.get(each, 0) + 1
+        marks = answer.get("handled") or [None] * len(ids)
+        for each, mark in zip(answer.get("states") or [state] * len(ids), marks, strict=True):
+            reached = each if mark is None else model.HANDLED
+            self._states[reached] = self._states.get(reached, 0) + 1
+        # the peer is away, or nobody handles it there: waiting again for every batch helps nobody
         if state != model.STORED:
-            self._call.wait = model.QUEUED  # the peer is away: waiting again for every batch helps nobody
+            self._call.wait = model.QUEUED
+        elif self._call.wait == model.HANDLED and None in marks:
+            self._call.wait = model.STORED
         if not self._quiet:
             try:
                 for part, said in _by_state(ids, answer):
@@ -176,7 +180,15 @@ class _Lines:
     def _show(self, ids: list[str], answer: Json) -> None:
         if self._form == "json":
             first = answer.get("first_seq")
-            names = ("state", "reason", "stored_at_ns", "receipt_at_ns", "next_try_s", "pairing")
+            names = (
+                "state",
+                "reason",
+                "stored_at_ns",
+                "receipt_at_ns",
+                "next_try_s",
+                "pairing",
+                *receipts.MARK,
+            )
             common = {"peer": self._order.peer, **{name: answer.get(name) for name in names}}
             rest = self._screen.json_text(receipts.as_json(common))[1:]
             seqs = ["null"] * len(ids) if first is None else range(first, first + len(ids))
@@ -204,13 +216,16 @@ class _Lines:
 
 def _by_state(ids: list[str], answer: Json) -> "list[tuple[list[str], Json]]":
     """The messages of a call with an answer that is true of each: some may have ended before the others."""
-    states = answer.get("states")
-    if not states:
+    states, marks = answer.get("states"), answer.get("handled")
+    if not states and not marks:
         return [(ids, answer)]
+    states, marks = states or [answer["state"]] * len(ids), marks or [None] * len(ids)
     first = answer.get("first_seq")
     plain = {**answer, "first_seq": None} if first is None or len(set(states)) > 1 else answer
     found = []
-    for id, state in zip(ids, states, strict=True):
+    for number, (id, state, mark) in enumerate(zip(ids, states, marks, strict=True)):
         reason = answer.get("reason") if state != model.STORED else None
-        found.append(([id], {**plain, "state": state, "reason": reason}))
+        seq = None if plain["first_seq"] is None else plain["first_seq"] + number
+        told = {"state": state, "reason": reason, "first_seq": seq, "handled_at_ns": mark}
+        found.append(([id], {**plain, **told}))
     return found

@@ -30,7 +30,8 @@ FIELDS = (
     "id", "peer", "direction", "seq", "kind", "state", "reason", "from", "to", "user",
     "sent_at", "sent_at_ns", "stored_at", "stored_at_ns", "receipt_at", "receipt_at_ns",
 )  # fmt: skip
-CHOOSABLE = (*FIELDS, "text", "data", "headers", "cursor")  # by --fields
+MARK = ("handled_at", "handled_at_ns", "handled_by")  # there where a consumer has handled the message
+CHOOSABLE = (*FIELDS, *MARK, "text", "data", "headers", "cursor")  # by --fields
 CHOOSING = ("verbose", "json", "json-pretty", "cat", "export")  # formats that heed it
 HUMAN = ("short", "short-iso", "verbose")  # formats with lines that are no messages
 QUIET_STATES = ("stored", "received", "")  # as it should be: short does not mention them
@@ -86,6 +87,8 @@ def as_json(message: Json, fields: tuple[str, ...] | None = None) -> Json:
     shown["headers"] = message.get("headers") or {}
     if message.get("was"):
         shown["was"] = message["was"]
+    if message.get("handled_at_ns") is not None:
+        shown.update({name: message.get(name) for name in MARK})
     return shown
 
 
@@ -124,7 +127,7 @@ def short(screen: Screen, message: Json, clock: str = "%b %d %H:%M:%S") -> str:
     way = f"{field(message['from'])} -> {field(message['to'])}"
     if not message["direction"]:  # what was done here: no message
         way = field(message["from"])
-    kind = "" if message["kind"] == "text" else f" ({field(message['kind'])})"
+    kind = "" if message["kind"] == "text" else f" ({_kind(message)})"
     mark = _mark(message)
     text = _shown(screen, message)
     if screen.columns is not None:
@@ -133,14 +136,25 @@ def short(screen: Screen, message: Json, clock: str = "%b %d %H:%M:%S") -> str:
     return f"{when} {screen.paint('bold', way)}{kind}{mark}: {text}\n"
 
 
+def _kind(message: Json) -> str:
+    """The kind; of one about a file, what was done with it, too."""
+    op = (message.get("headers") or {}).get("op") if message["kind"] == "file" else None
+    return field(f"{message['kind']} {op}" if op else message["kind"])
+
+
 def _mark(message: Json) -> str:
     """The state in brackets, where it says something."""
-    state = field(message["state"])
+    state, reason = _state(message), message.get("reason") or message.get("handled_by")
     if message.get("was"):
         state = f"{field(message['was'])} -> {state}"
-    elif message["state"] in QUIET_STATES:
+    elif state in QUIET_STATES:
         return ""
-    return f" [{state}: {field(message['reason'])}]" if message.get("reason") else f" [{state}]"
+    return f" [{state}: {field(reason)}]" if reason else f" [{state}]"
+
+
+def _state(message: Json) -> str:
+    """The state, or the mark that stands above it."""
+    return field(message["state"]) if message.get("handled_at_ns") is None else "handled"
 
 
 def _fitting(text: str, columns: int, before: str) -> str:
@@ -160,7 +174,7 @@ def verbose(screen: Screen, message: Json, fields: tuple[str, ...] | None = None
         ("direction", "direction", message["direction"]),
         ("seq", "seq", message.get("seq")),
         ("kind", "kind", message["kind"]),
-        ("state", "state", message["state"]),
+        ("state", "state", _state(message)),
         ("was", "state", message.get("was")),
         ("reason", "reason", message.get("reason")),
         ("from", "from user", who),
@@ -168,6 +182,8 @@ def verbose(screen: Screen, message: Json, fields: tuple[str, ...] | None = None
         ("sent", "sent_at sent_at_ns", _moment(screen, message.get("sent_at_ns"))),
         ("stored", "stored_at stored_at_ns", _moment(screen, message.get("stored_at_ns"))),
         ("receipt", "receipt_at receipt_at_ns", _moment(screen, message.get("receipt_at_ns"))),
+        ("handled", "handled_at handled_at_ns", _moment(screen, message.get("handled_at_ns"))),
+        ("by", "handled_by", message.get("handled_by")),
         ("cursor", "cursor", message.get("cursor")),
     ]
     headers = (message.get("headers") or {}).items()
@@ -203,6 +219,9 @@ def _shown(screen: Screen, message: Json) -> str:
     if message.get("data") is not None:
         return f"[{len(body(message))} bytes of data]"
     text = str(message.get("text") or "").removesuffix("\n")
+    headers = message.get("headers") or {}
+    if not text and headers.get("handled") and message["kind"] == "result":
+        return f"{field(headers['handled'])} was handled by {field(headers.get('consumer', ''))}"
     return screen.body(text).replace("\n", "\n" + INDENT)
 
 

@@ -21,9 +21,10 @@ from msgd.wire.varlink import Json
 
 FOLLOWED_LINES = 10
 PAGER_END_LINES = 1000
+FILTERS = ("peer", "direction", "state", "kind", "id", "thread", "user")
 CHOICES = {
     "direction": tuple(model.DIRECTIONS.values()),
-    "state": model.STATES,
+    "state": (*model.STATES, model.HANDLED),
     "kind": model.MESSAGE_KINDS,
 }
 WITHOUT_CHANGES = ("cat", "export")  # formats in which the same message would only stand twice
@@ -43,7 +44,7 @@ def parameters(args: Args, form: str) -> tuple[Json, int | None]:
     is_first = after is not None and not reverse
     changes = follow and not args.has("cursor_file") and form not in WITHOUT_CHANGES
     asked = {
-        **{name: _plain(args.get(name)) for name in ("peer", "direction", "state", "kind", "id", "user")},
+        **{name: _plain(args.get(name)) for name in FILTERS},
         "since_ns": since,
         "until_ns": until,
         "lines": None if is_first else lines,

@@ -71,7 +71,7 @@ class Call:
         return text.encode() + b"\0", Batch(ids, single)
 
     def _text(self, single: bool, messages: str) -> str:
-        stored = self.wait == "stored"
+        stored = self.wait != "queued"
         given = {
             "peer": self._peer,
             "wait": self.wait,
@@ -175,7 +175,13 @@ class Pipeline:
 def _one_form(parameters: Json) -> Json:
     """The answer of a `Send` in the form of `SendMany`'s."""
     receipt: Json = parameters["receipt"]
-    return {**receipt, "count": 1, "first_seq": receipt.get("seq")}
+    handled_ns = receipt.get("handled_at_ns")
+    return {
+        **receipt,
+        "count": 1,
+        "first_seq": receipt.get("seq"),
+        "handled": None if handled_ns is None else [handled_ns],
+    }
 
 
 def send_many(

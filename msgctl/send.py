@@ -17,7 +17,7 @@ from msgd.wire.varlink import Json
 
 DEFAULT_WAIT_S = 3.0
 CHUNK_BYTES = 1 << 18
-LEVELS = (model.QUEUED, model.STORED)
+LEVELS = (model.QUEUED, model.STORED, model.HANDLED)
 
 
 class Order:
@@ -28,7 +28,7 @@ class Order:
         self.quiet = args.has("quiet")
         self.wanted = args.get("wait")
         if self.wanted not in (None, *LEVELS):
-            raise UsageError(f"--wait={self.wanted}: expected queued or stored")
+            raise UsageError(f"--wait={self.wanted}: expected queued, stored or handled")
         timeout = args.get("timeout")
         self.timeout_s = DEFAULT_WAIT_S if timeout is None else duration_ms(timeout) / 1000
         ttl = args.get("ttl")
@@ -40,6 +40,11 @@ class Order:
             raise UsageError("--id needs a key that is not empty")
         self.hold = False if args.has("no_hold") else None
         self.headers = dict(_header(pair) for pair in args.lists.get("header", ()))
+        self.level = self.wanted or model.STORED  # to wait for, one way or the other
+        if self.wanted == model.HANDLED and self.headers.setdefault(model.REPORT, self.wanted) != self.wanted:
+            raise UsageError(
+                f"-H {model.REPORT}={self.headers[model.REPORT]} does not go with --wait=handled"
+            )
 
 
 def run(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -51,7 +56,7 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
         receipt = client.send(
             order.peer,
             body,
-            wait=model.QUEUED if order.wanted == model.QUEUED else model.STORED,
+            wait=order.level,
             timeout_s=order.timeout_s,
             headers=order.headers,
             ttl_ms=order.ttl_ms,
@@ -69,7 +74,7 @@ def run(args: Args, screen: Screen, client: Client, form: str) -> int:
         from msgctl import held
 
         receipt = held.settle(order, body, screen, client, receipt)
-    return receipts.exit_code(receipt["state"], order.wanted)
+    return receipts.exit_code(receipts.reached(receipt), order.wanted)
 
 
 def show(screen: Screen, form: str, order: Order, receipt: Json) -> None:

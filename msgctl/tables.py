@@ -20,6 +20,7 @@ STATE_COLOURS = {
 }  # others: yellow
 NUMERIC = (
     "QUEUED", "HELD", "UNRECEIPTED", "SENT", "RECEIVED", "OFFSET", "ROUND TRIP", "SIZE", "FILES", "PID",
+    "BEHIND", "OPEN", "ASIDE", "ATTEMPTS",
 )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def _peer(screen: Screen, peer: Json) -> list[str]:
     return [
         field(peer["name"]),
         field(peer["state"]),
-        _when(screen, peer.get("since_ns")),
+        when(screen, peer.get("since_ns")),
         *counts,
         _milliseconds(peer.get("clock_offset_ms"), sign="+"),
         _milliseconds(peer.get("round_trip_ms")),
@@ -139,10 +140,10 @@ def queue(screen: Screen, waiting: list[Json]) -> None:
             field(one["id"]),
             field(one["peer"]),
             field(one["state"]),
-            _when(screen, one["since_ns"]),
+            when(screen, one["since_ns"]),
             str(one["size"]),
             _next(one.get("next_try_s")),
-            _when(screen, one.get("expires_at_ns")),
+            when(screen, one.get("expires_at_ns")),
             field(one.get("reason") or ""),
             field(one.get("next") or ""),
         ]
@@ -152,7 +153,7 @@ def queue(screen: Screen, waiting: list[Json]) -> None:
     show(screen, titles, rows)
 
 
-def _when(screen: Screen, ns: int | None) -> str:
+def when(screen: Screen, ns: int | None) -> str:
     """The time of day, with the date where it is not today."""
     if not ns:
         return "-"

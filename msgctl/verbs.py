@@ -24,16 +24,20 @@ SEND = (
         "",
         "wait",
         "LEVEL",
-        "succeed only at this level: queued or stored; --wait alone: stored",
+        "succeed only at this level: queued, stored or handled; --wait alone: stored",
         bare="stored",
+        also=("queued", "stored", "handled"),
     ),
-    Option("", "timeout", "TIME", "how long to wait for stored (3s)"),
+    Option("", "quorum", "N", "to a group: succeed when N members have stored it (all of them)"),
+    Option("", "timeout", "TIME", "how long to wait for stored or handled (3s)"),
+    Option("", "reply-to", "ID", "as an answer to this message, in its thread"),
     Option("", "ttl", "TIME", "let the message expire when it cannot go out within this time"),
     Option("", "id", "KEY", "send once: a message of yours to this peer with this KEY is never sent again"),
     Option("H", "header", "NAME=VALUE", "add a header; may be given more than once", many=True),
     Option("", "no-hold", FLAG, "fail and keep nothing where the message would be held"),
     Option("q", "quiet", FLAG, "print nothing but errors, and ask nothing"),
 )
+REPLY = tuple(option for option in SEND if option.name not in ("quorum", "reply_to"))
 LOG = (
     Option("S", "since", "TIME", "only what was stored here at TIME or later"),
     Option("U", "until", "TIME", "only what was stored here at TIME or earlier"),
@@ -69,12 +73,30 @@ LOG = (
     Option("", "utc", FLAG, "times in UTC"),
     Option("", "peer", "PEER", "only messages to and from this peer"),
     Option("", "direction", "in|out", "only one direction"),
-    Option("", "state", "STATE", "only messages in this state"),
+    Option("", "state", "STATE", "only messages in this state, or those handled"),
     Option("", "kind", "KIND", "only messages of this kind"),
     Option("", "id", "ID", "only the message with this id, or whose id begins so"),
+    Option("", "thread", "ID", "only the whole conversation to which the message with this id belongs"),
     Option("", "user", "USER", "only messages sent by this user"),
 )
+CHAT = (
+    Option("n", "lines", "N", "begin with the last N messages (10; without a terminal: 0)"),
+    Option("", "timeout", "TIME", "at the end, wait so long for the lines to be stored (3s; else 30s)"),
+    Option("", "utc", FLAG, "times in UTC"),
+)
 UTC = (Option("", "utc", FLAG, "times in UTC"),)
+RECV = (
+    Option("", "as", "NAME", "the consumer that remembers what was handled; made at its first use"),
+    Option("", "peer", "PEER", "only messages from this peer"),
+    Option("", "kind", "KIND", "only messages of this kind"),
+    Option("", "from", "oldest|now", "where a new consumer begins (oldest)"),
+    Option("n", "count", "N", "end when N messages were handled"),
+    Option("", "timeout", "TIME", "end when no message came for this long"),
+    Option("", "max-attempts", "N", "set a message aside when CMD has failed N times for it"),
+    Option("", "utc", FLAG, "times in UTC"),
+    Option("q", "quiet", FLAG, "say nothing about failed attempts and a msgd that is away"),
+)
+QUEUE = (*UTC, Option("", "as", "NAME", "what this consumer has in work, and what was set aside for it"))
 KEY = (Option("", "key", "IDENTITY", "the identity of the peer's key, as `msgctl identity` prints it there"),)
 WAIT = (Option("", "timeout", "TIME", "how long to wait for an answer (20s)"),)
 ACCEPT = (
@@ -96,15 +118,71 @@ VACUUM = (
     Option("", "size", "SIZE", "remove the oldest while the log is larger than this, as 10G"),
     Option("", "dry-run", FLAG, "remove nothing; only say what would go, and what stays"),
 )
+PATIENCE = (
+    Option("", "timeout", "TIME", "give up when nothing moves for so long: the peer away, a restart (30s)"),
+)
+QUIET = Option("q", "quiet", FLAG, "print nothing but errors, and no bar")
+PUT = (
+    Option("d", "directory", "DIR", "put all of them into DIR of the store; / is its top"),
+    *PATIENCE,
+    QUIET,
+)
+GET = (Option("d", "directory", "DIR", "get all of them into the local DIR"), *PATIENCE, QUIET)
+FILES = (Option("r", "recursive", FLAG, "the files of whole trees"), *PATIENCE, *UTC)
+REMOVE = (Option("r", "recursive", FLAG, "remove a directory with all that lies in it"), *PATIENCE)
+CAST = (
+    Option("d", "directory", "DIR", "put all of them into DIR of each store; / is its top"),
+    Option(
+        "",
+        "wait",
+        "LEVEL",
+        "succeed only at this level: queued or stored; --wait alone: stored",
+        bare="stored",
+        also=("queued", "stored"),
+    ),
+    Option("", "quorum", "N", "succeed when N members have all files (all of them)"),
+    Option("", "timeout", "TIME", "how long to look on (3s); the cast goes on in any case"),
+    QUIET,
+)
 KEEP = (Option("", "keep", FLAG, "keep the nodes' directories, with keys and logs, for the next `lab up`"),)
 
 VERBS = (
     Verb("send", "send a message", words=("PEER", "[TEXT]"), options=SEND, formats=LINE_FORMATS),
+    Verb("reply", "answer a message", words=("ID", "[TEXT]"), options=REPLY, formats=LINE_FORMATS),
     Verb("log", "print messages", options=LOG, formats=HISTORY_FORMATS),
+    Verb(
+        "chat",
+        "talk with a peer, both sides at any time",
+        words=("PEER",),
+        options=CHAT,
+        formats=("cat", *HISTORY_FORMATS),
+    ),
     Verb("show", "print one message", words=("ID",), options=UTC, formats=("verbose", *HISTORY_FORMATS)),
     Verb("why", "what happened to a message", words=("ID",), options=UTC, formats=LINE_FORMATS),
-    Verb("queue", "what waits, and why", words=("[PEER]",), options=UTC, formats=LINE_FORMATS),
+    Verb("queue", "what waits, and why", words=("[PEER]",), options=QUEUE, formats=LINE_FORMATS),
     Verb("cancel", "end a message that did not go out yet", words=("ID",), formats=LINE_FORMATS),
+    Verb(
+        "recv",
+        "handle messages, each until it is done",
+        words=("[-- CMD...]",),
+        options=RECV,
+        formats=HISTORY_FORMATS,
+    ),
+    Verb(
+        "consumer",
+        "the names that messages are received for",
+        default="ls",
+        subverbs=(
+            Verb("ls", "list the consumers", options=UTC, formats=LINE_FORMATS),
+            Verb(
+                "retry",
+                "have messages come again that were set aside",
+                words=("NAME", "[ID]"),
+                formats=LINE_FORMATS,
+            ),
+            Verb("rm", "forget a consumer", words=("NAME",), formats=LINE_FORMATS),
+        ),
+    ),
     Verb("retry", "try to reach a peer now", words=("PEER",), formats=LINE_FORMATS),
     Verb(
         "peer",
@@ -145,6 +223,53 @@ VERBS = (
             Verb(
                 "join", "accept an invitation", words=("INVITATION...",), options=JOIN, formats=LINE_FORMATS
             ),
+        ),
+    ),
+    Verb(
+        "group",
+        "the groups of peers that `send @GROUP` knows",
+        default="ls",
+        subverbs=(Verb("ls", "list the groups and their members", formats=LINE_FORMATS),),
+    ),
+    Verb(
+        "file",
+        "the stores of files, here and at peers",
+        default="ls",
+        subverbs=(
+            Verb("ls", "list a store", words=("[PEER]", "[GLOB]"), options=FILES, formats=LINE_FORMATS),
+            Verb(
+                "put", "put files into a store", words=("PEER", "LOCAL..."), options=PUT, formats=LINE_FORMATS
+            ),
+            Verb(
+                "get",
+                "get files out of a store",
+                words=("PEER", "NAME..."),
+                options=GET,
+                formats=LINE_FORMATS,
+            ),
+            Verb(
+                "dup",
+                "copy a file within a store",
+                words=("PEER", "NAME", "NEW"),
+                options=PATIENCE,
+                formats=LINE_FORMATS,
+            ),
+            Verb(
+                "rm",
+                "remove a file from a store",
+                words=("PEER", "NAME"),
+                options=REMOVE,
+                formats=LINE_FORMATS,
+            ),
+            Verb(
+                "cast",
+                "put files into the stores of a group",
+                words=("LOCAL... @GROUP",),
+                options=CAST,
+                formats=LINE_FORMATS,
+            ),
+            Verb("casts", "list the casts, and how far they are", formats=LINE_FORMATS),
+            Verb("cancel", "end a cast", words=("ID",), formats=LINE_FORMATS),
         ),
     ),
     Verb(

@@ -22,7 +22,7 @@ def work(
     Both are lines, the result as `line_of` has it; in JSON objects, a finding's with `finding`. Raises what
     the daemon ends with.
     """
-    line = _Line(sys.stderr.isatty() and form != "json")
+    line = Line(sys.stderr.isatty() and form != "json")
     try:
         for told in client.stream(method, endless=True, **parameters):
             if told.get("progress"):
@@ -57,7 +57,7 @@ def _progress(progress: Json) -> str:
     return f"{field(progress['what'])}:{share}"
 
 
-class _Line:
+class Line:
     """One line of a terminal that is written over."""
 
     def __init__(self, is_shown: bool) -> None:

@@ -22,6 +22,7 @@ VERBS = {
     "send": "send messages",
     "history": "read the history",
     "pair": "decide who becomes a peer",
+    "files": "handle files",
     "admin": "administer this node",
 }
 

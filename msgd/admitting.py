@@ -37,6 +37,9 @@ from msgd.wire.trust import Admitted
 SERVICES = 8  # that read the log for peers at once
 PEER_SERVICES = 2  # for one of them
 SERVICE_RETRY_S = 60
+SHARING = 192  # that serve the store to peers at once
+PEER_SHARING = 64  # to one of them: as many as one user there may have control connections
+SHARING_RETRY_S = 1
 FULL_RETRY_S = 60
 
 
@@ -199,6 +202,17 @@ class Admitting:
         self._promise_taken(channel, frame.token, peer)
         return None
 
+    def _take_files(self, channel: Channel, frame: TakeHello, peer: Peer | None) -> Denied | None:
+        """Beside the link; what it may do with files is for its worker to say."""
+        if peer is None:
+            return Denied(frame.token, "unpaired")
+        if len(self.links.sharing()) >= SHARING or len(self.links.sharing(peer.number)) >= PEER_SHARING:
+            return Denied(frame.token, "limit", retry_s=SHARING_RETRY_S)
+        channel.peer, channel.identity, channel.is_sharing = peer.number, peer.identity, True
+        self.say(Admitted(channel.pid, "files"))
+        self._promise_taken(channel, frame.token, peer)
+        return None
+
     def _take_pair(self, channel: Channel, frame: TakeHello, _: Peer | None) -> Denied | None:
         return self.pairing.take_hello(channel, frame, _source(frame.address))
 
@@ -277,6 +291,7 @@ Want = Callable[[Admitting, Channel, TakeHello, Peer | None], Denied | None]
 WANTS: dict[str, Want] = {
     "link": Admitting._take_link,
     "service": Admitting._take_service,
+    "files": Admitting._take_files,
     "pair": Admitting._take_pair,
     "join": Admitting._take_join,
 }

@@ -42,6 +42,8 @@ SENTENCES = {
     "removed": "{who} removed the peer {name}",
     "recovered": "{who} recovered messages from {name}{because}",
     "vacuumed": "{who} vacuumed the history{because}; {messages} in {segments} went",
+    "consumer begun": "{who} began to receive as consumer {name}",
+    "consumer removed": "{who} removed consumer {name}",
     "exported": "{who} made a parcel for {name}{because}",
     "imported": "{who} read a parcel of {name}{because}",
 }

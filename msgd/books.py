@@ -20,7 +20,7 @@ from msgd.log.clock import Clock
 from msgd.log.errors import AppendFull, Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
-from msgd.log.record import OVERHEAD_BYTES, ZERO_HEAD, Header, Kind
+from msgd.log.record import FLAG_REPORTS, OVERHEAD_BYTES, ZERO_HEAD, Header, Kind
 from msgd.log.store import Store
 from msgd.recent import RecentIds
 from msgd.standing import Peer, PeerChange
@@ -108,7 +108,7 @@ class Books:
                     raise StorageFull(FULL_MESSAGE) from None
         else:
             raise AssertionError(f"a payload of {len(payload)} bytes does not fit into one append")
-        self._touched.append(Wake(offset, kind, peer, direction, first_seq, aux))
+        self._touched.append(Wake(offset, kind, peer, direction, first_seq, aux, bool(flags & FLAG_REPORTS)))
         return offset
 
     def change_peer(self, number: int, change: PeerChange) -> Peer:

@@ -172,7 +172,7 @@ class Carrying:
                 channel.say(Moved(frame.token))
                 return
             self.books.room(len(payload))
-            self.flowing.take_in(peer, frame.first_seq, frame.count, head, payload)
+            self.flowing.take_in(peer, frame, head, payload)
             self.links.agree_anew(peer)
         self.books.promise_answer(channel, frame.token, Done(frame.token, is_new))
 

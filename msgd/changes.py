@@ -1,10 +1,11 @@
 """What became of messages in one stretch of the log: those whose state changed, and what it was before.
 
-Only receipts, endings, releases and epochs change a state, so the records of the stretch tell which places
-to compare. A stretch is short, as long as whoever follows keeps up; a long one is taken in parts.
+Only receipts, endings, releases and epochs change a state, and reports give a mark, so the records of the
+stretch tell which places to compare. A stretch is short, as long as whoever follows keeps up; a long one is
+taken in parts.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -14,8 +15,10 @@ from msgd.log.errors import Damaged
 from msgd.log.harvest import decode_ended
 from msgd.log.index import KEY, LANES, NUMBERED, PLACE, RECEIPT, Location
 from msgd.log.reader import Reader
-from msgd.log.record import Header, Kind, decode_ranges
+from msgd.log.record import FLAG_REPORTS, Header, Kind, decode_ranges
+from msgd.marks import Mark
 from msgd.matches import Found, Match, Run
+from msgd.reported import reported
 from msgd.rows import Filter
 from msgd.sieve import Sieve, lane_of, lanes_of
 from msgd.states import Span, part_of
@@ -31,7 +34,7 @@ def stretches(reader: Reader, since: int, upto: int) -> Iterator[tuple[list[Head
     """Those headers of [since, upto) that may change a state, and the log offset where their part ends."""
     headers = reader.headers(since, upto, on_damage=lambda _: None)
     while some := list(islice(headers, PART_RECORDS)):
-        yield [header for header in some if header.kind in TOUCHING], some[-1].end
+        yield [h for h in some if h.kind in TOUCHING or h.flags & FLAG_REPORTS], some[-1].end
 
 
 class Changes:
@@ -44,6 +47,8 @@ class Changes:
     def matches(self, headers: Iterable[Header], wanted: Filter, lo: Location, hi: int) -> Iterator[Changed]:
         """Messages from `lo` on in places before `hi` that fit now, and that these records have changed."""
         touched = {offset for header in headers for offset in self._touched(header) if lo[0] <= offset < hi}
+        marked = {at for header in headers for at in reported(self._walk, header) if lo <= at < (hi, 0)}
+        touched |= {at[0] for at in marked}
         if not touched:
             return
         self._walk.view.reach(min(touched))
@@ -54,9 +59,12 @@ class Changes:
             if wanted.peer not in (None, place.peer) or lane_of(place.direction) not in lanes:
                 continue
             first = lo[1] if place.offset == lo[0] else 0
-            for was, span in _differing(fates.of(place, before), fates.of(place)):
+            then, now = fates.of(place, before), fates.of(place)
+            for was, span in [*_differing(then, now), *self._newly_marked(match, then, now, marked)]:
                 found = _taken(match, range(max(first, span.start), span.stop), sieve)
-                if found and wanted.state in (None, span.state):
+                if wanted.state == model.HANDLED:
+                    found = [i for i in found if self._mark(match, i, span)]
+                if found and wanted.state in (None, span.state, model.HANDLED):
                     yield was, match._replace(chosen=[(span, found)])
 
     def flipped(self, peer: int, now: str, wanted: Filter, lo: Location) -> Iterator[Changed]:
@@ -89,6 +97,22 @@ class Changes:
                     yield from self._numbered(header.peer, header.first_seq - 1, header.offset)
         except (Damaged, LookupError, ValueError):
             return  # a pass over the history tells it
+
+    def _newly_marked(
+        self, match: Match, before: list[Span], now: list[Span], marked: Container[Location]
+    ) -> Iterator[tuple[str, Span]]:
+        """What got its mark since, of those whose state is as before."""
+        states = {index: span.state for span in before for index in range(span.start, span.stop)}
+        for span in now:
+            for index in range(span.start, span.stop):
+                if (match.place.offset, index) in marked and states.get(index) == span.state:
+                    mark = self._mark(match, index, span)
+                    if mark is not None and mark.offset >= self._since:
+                        yield span.state, part_of(span, index, index + 1)
+
+    def _mark(self, match: Match, index: int, span: Span) -> Mark | None:
+        messages = match.messages or ()
+        return self._walk.marks.of(match.place, messages[index], span.state)
 
     def _numbered(self, peer: int, last: int, before: int) -> Iterator[int]:
         """Places of the messages up to seq `last` that had no receipt before `since`."""

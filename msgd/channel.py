@@ -22,6 +22,7 @@ class Channel:
         self.identity = b""  # of who is at the other end of that link
         self.is_told = False  # of a link: the journal knows that it is open
         self.is_service = False  # it answers the peer out of the log, beside the link
+        self.is_sharing = False  # it serves files to the peer, beside the link
         self.watching: set[int] = set()  # peers' numbers; 0: whatever is committed next
         self.outbound = bytearray()
         self.broken = False  # too far behind

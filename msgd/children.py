@@ -29,7 +29,7 @@ from typing import Any
 os.environ.setdefault("SPT_NOENV", "1")  # before the import below: else it wipes the environment for titles
 import setproctitle
 
-from msgd import journal, signals
+from msgd import capabilities, journal, signals
 from msgd.backoff import Backoff as Backoff
 from msgd.errors import EX_CONFIG, EX_IOERR, UNEXPECTED, ConfigError, Fatal
 from msgd.penalties import EXITS
@@ -42,6 +42,8 @@ class Kind(enum.StrEnum):
     INDEX = "index"
     PEER = "peer"
     CONTROL = "control"
+    HOOK = "hook"
+    CAST = "cast"
 
 
 class Then(enum.Enum):
@@ -53,6 +55,8 @@ class Then(enum.Enum):
     REPLACE_ALL = enum.auto()  # restart it; whoever held a channel to it ends and is replaced
     END = enum.auto()  # msgd ends with the child's exit code
 
+
+HOOK_REFUSED = 3  # exit code of a hook's process that cannot work, and said why
 
 SIZES = range(48, 513, 16)  # classes of Python's allocator; of smaller ones there is no `bytes` of its own
 BYTES_HEAD = sys.getsizeof(b"")
@@ -76,6 +80,8 @@ POLICIES = {
     Kind.INDEX: Policy(Then.RESTART, "info"),
     Kind.PEER: Policy(Then.BACK_OFF, "debug", ordinary=EXITS | {0}),
     Kind.CONTROL: Policy(Then.FORGET, "debug"),
+    Kind.CAST: Policy(Then.RESTART, "info"),
+    Kind.HOOK: Policy(Then.RESTART, "debug", ordinary=frozenset((0, HOOK_REFUSED))),
 }
 
 
@@ -239,6 +245,8 @@ def _run(kind: Kind, label: str, body: Callable[[], int | None], keep_fds: Itera
 
     def live() -> int | None:
         _close_all_but({0, 1, 2, *journal.fds(), *keep_fds})
+        if kind != Kind.HOOK:
+            capabilities.give_up()
         signals.reset_in_child()
         setproctitle.setproctitle(title)
         journal.bind(worker=os.getpid())

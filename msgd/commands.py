@@ -14,9 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from msgd import __version__, advising, introducing, lag, model, reading, showing, trusting
-from msgd.errors import INTERFACE, UsageError
+from msgd import (
+    __version__,
+    advising,
+    castcalls,
+    consumers,
+    filecalls,
+    grouping,
+    introducing,
+    lag,
+    model,
+    reading,
+    showing,
+    trusting,
+)
+from msgd.errors import INTERFACE, TooLate, UsageError
+from msgd.gathering import Gathering, SendGroupCall
 from msgd.reading import IdCall, LogCall, QueueCall
+from msgd.rows import Row
 from msgd.sending import SendCall
 from msgd.trusting import Nothing, PeerCall
 from msgd.wire.ledger import Cancel, Nudge, Reload, State
@@ -96,15 +111,31 @@ def _send_many(control: Control, call: SendCall, more: bool) -> None:
     control.submitting.begin(call, False)
 
 
+def _send_group(control: Control, call: SendGroupCall, more: bool) -> None:
+    control.submitting.gather(Gathering(control, call, more))
+
+
 def _cancel(control: Control, call: IdCall, more: bool) -> None:
-    location = control.locate(call.id)
-    row = control.history().message_at(location)
-    if row.direction != "out":
+    rows = control.rows_of(call.id)
+    if rows[0].direction != "out":
         raise UsageError("Only a message that this node sends can be cancelled.")
+    refused = [refusal for row in rows if (refusal := _cancel_one(control, row)) is not None]
+    if len(refused) == len(rows):
+        raise refused[0]
+    history = control.history()
+    first, *others = [showing.receipt(history.message_at(row.location)) for row in rows]
+    control.reply({"receipt": first, "others": others or None})
+
+
+def _cancel_one(control: Control, row: Row) -> TooLate | None:
+    """End it at one peer; why not."""
     if row.state not in (model.QUEUED, model.HELD):
-        raise showing.too_late(row)
-    control.ask(Cancel(control.next_token(), *location, control.user))
-    control.reply({"receipt": showing.receipt(control.history().message_at(location))})
+        return showing.too_late(row)
+    try:
+        control.ask(Cancel(control.next_token(), *row.location, control.user))
+    except TooLate as error:
+        return error
+    return None
 
 
 def _retry(control: Control, call: PeerCall, more: bool) -> None:
@@ -251,6 +282,8 @@ def _vacuum(control: Control, call: VacuumCall, more: bool) -> None:
 COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.Send": Command(SendCall, _send, "send", is_send=True),
     f"{INTERFACE}.SendMany": Command(SendCall, _send_many, "send", is_send=True),
+    f"{INTERFACE}.SendGroup": Command(SendGroupCall, _send_group, "send", is_send=True),
+    f"{INTERFACE}.Groups": Command(Nothing, grouping.groups, "any"),
     f"{INTERFACE}.Log": Command(LogCall, reading.log, "history"),
     f"{INTERFACE}.Show": Command(IdCall, reading.show, "any"),
     f"{INTERFACE}.Why": Command(IdCall, reading.why, "any"),
@@ -279,6 +312,22 @@ COMMANDS: dict[str, Command] = {
     f"{INTERFACE}.Import": Command(Nothing, _import, "admin"),
     f"{INTERFACE}.DiskUsage": Command(Nothing, _disk_usage, "any"),
     f"{INTERFACE}.Vacuum": Command(VacuumCall, _vacuum, "admin"),
+    f"{INTERFACE}.FileList": Command(filecalls.ListCall, filecalls.ls, "files"),
+    f"{INTERFACE}.FilePut": Command(filecalls.FerryCall, filecalls.put, "files"),
+    f"{INTERFACE}.FileGet": Command(filecalls.FerryCall, filecalls.get, "files"),
+    f"{INTERFACE}.FileDup": Command(filecalls.DupCall, filecalls.dup, "files"),
+    f"{INTERFACE}.FileRemove": Command(filecalls.RemoveCall, filecalls.remove, "files"),
+    f"{INTERFACE}.FileCast": Command(castcalls.CastCall, castcalls.cast, "files"),
+    f"{INTERFACE}.FileCastBegin": Command(castcalls.BeginCall, castcalls.begin, "files"),
+    f"{INTERFACE}.FileCasts": Command(castcalls.CastsCall, castcalls.casts, "files"),
+    f"{INTERFACE}.FileCastCancel": Command(castcalls.CastIdCall, castcalls.cancel, "files"),
+    f"{INTERFACE}.RecvBegin": Command(consumers.BeginCall, consumers.begin, "history"),
+    f"{INTERFACE}.RecvNext": Command(consumers.NextCall, consumers.take_next, "history"),
+    f"{INTERFACE}.RecvSettle": Command(consumers.SettleCall, consumers.settle, "history"),
+    f"{INTERFACE}.Consumers": Command(Nothing, consumers.list_all, "history"),
+    f"{INTERFACE}.ConsumerQueue": Command(consumers.ConsumerCall, consumers.queue, "history"),
+    f"{INTERFACE}.ConsumerRetry": Command(consumers.RetryCall, consumers.retry, "history"),
+    f"{INTERFACE}.ConsumerRemove": Command(consumers.ConsumerCall, consumers.remove, "history"),
     f"{INTERFACE}.Status": Command(Nothing, _status, "any"),
     f"{INTERFACE}.Reload": Command(Nothing, _reload, "admin"),
 }

@@ -34,6 +34,7 @@ from msgd.settings import Settings
 SUN_PATH_BYTES = 107  # what fits into sockaddr_un, less the final zero
 NOT_RELOADABLE = ("name", "listen", "state", "socket")
 MIB = 1 << 20
+ALL = "all"  # the group of every peer
 ADDRESS = re.compile(r"(\[(?P<v6>[^\[\]]+)\]|(?P<name>[^:\[\]\s/]+))(:(?P<port>\d{1,5}))?")
 
 
@@ -136,6 +137,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     history: Rule = ("%msgd",)
     # Decide who becomes a peer: accept, reject, invite, join, add.
     pair: Rule = ("%msgd",)
+    # List, get, put, copy and remove files, of this node's store and of peers' where they permit it.
+    files: Rule = ("%msgd",)
     # Everything else that changes this node: remove, block, rename peers, rotate the key, recover, reload.
     admin: Rule = ("%msgd",)
 
@@ -168,11 +171,35 @@ class History(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     search: Annotated[bool, Meta(description="true or false")] = False
 
 
+FilesRight = Annotated[Literal["none", "read", "write"], Meta(description='"none", "read" or "write"')]
+FilesRightOrNone = Annotated[
+    Literal["none", "read", "write"] | None, Meta(description='"none", "read" or "write"')
+]
+Quota = Annotated[Size | None, Meta(description='how much one peer may put there, as "10G" or "500M"')]
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[files]: this node's store, and what peers may do in it. For one of them: [peer.NAME]."""
+
+    # The directory of the store. Default: files in `state`.
+    store: Annotated[
+        Annotated[str, Meta(pattern=r"\A/[^\0]*\Z")] | None, Meta(description="an absolute path")
+    ] = None
+    # What a peer without a setting of its own may do: nothing, list and get, or also put, copy and remove.
+    peers: FilesRight = "none"
+    # How many bytes of files one peer may put. Default: no limit but the disk's.
+    quota: Quota = None
+
+
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[peer.NAME]: settings of a peer that is paired, or will be."""
 
     # Where to dial it, instead of the address known from pairing. The host may be a name.
     address: Annotated[Address | None, Meta(description='"HOST" or "HOST:PORT"')] = None
+    # What it may do in this node's store. Default: what [files] says.
+    files: FilesRightOrNone = None
+    # How many bytes it may put there, as [files] quota.
+    quota: Quota = None
 
 
 NodeName = Annotated[
@@ -184,6 +211,58 @@ ListenAddresses = Annotated[
     tuple[ListenAddress, ...],
     Meta(description='"IP" or "IP:PORT", as "0.0.0.0:6743" or "[::]:6743", or a list of them'),
 ]
+HookName = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A[a-z0-9-]{{1,{MAX_NAME - 5}}}\Z",
+        description=f"1 to {MAX_NAME - 5} of a-z, 0-9 and '-'",  # hook-NAME is a name, too
+    ),
+]
+GroupName = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?!all\Z)[a-z0-9-]{{1,{MAX_NAME}}}\Z",
+        description=f"1 to {MAX_NAME} of a-z, 0-9 and '-', and not {ALL}, which is every peer",
+    ),
+]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[group.NAME]: peers that `msgctl send @NAME` sends to."""
+
+    # By name, as the peers are called here; this node's own name stands for nobody.
+    peers: Annotated[tuple[NodeName, ...], Meta(description='a list of names, as ["node2", "node3"]')] = ()
+
+
+class Hook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[hook.NAME]: a command that is run for each message that comes, as the consumer hook-NAME."""
+
+    # Only messages from this peer, of this kind. Default: of every peer; every kind but result and control.
+    peer: Annotated[NodeName | None, Meta(description="the name of a peer")] = None
+    kind: Annotated[
+        Literal["text", "file", "call", "result", "ring"] | None,
+        Meta(description='"text", "file", "call", "result" or "ring"'),
+    ] = None
+    # The program, by its whole path, and its arguments. Never a shell.
+    command: Annotated[
+        tuple[str, ...], Meta(description='a list, as ["/usr/local/bin/print", "--now"], with a whole path')
+    ] = ()
+    # Whom to run it as. Default: as msgd itself. Another one needs root, or packaging/msgd-exec.conf.
+    user: Annotated[
+        Annotated[str, Meta(pattern=r"\A[^\s:/\0]+\Z")] | None, Meta(description='a user, as "eva"')
+    ] = None
+    # One run: then it is ended, and has failed.
+    timeout: Annotated[Duration, Meta(description='how long one run may take, as "60s" or "2h"')] = Duration(
+        "60s", 60_000_000_000
+    )
+    # A message for which it has failed so often is set aside. Default: it is tried for ever.
+    max_attempts: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number from 1")] = (
+        None
+    )
+    # Where it begins when it is new: at the oldest message that is kept, or behind the newest.
+    start: Annotated[Literal["oldest", "now"], Meta(description='"oldest" or "now"')] = "oldest"
+
+
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Meta(description='"debug", "info", "warning" or "error"')
 ]
@@ -207,6 +286,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pairing: Pairing = Pairing()
     history: History = History()
     peer: dict[NodeName, PeerSettings] = {}
+    group: dict[GroupName, Group] = {}
+    hook: dict[HookName, Hook] = {}
+    files: Files = Files()
+
+    @property
+    def store(self) -> str:
+        """The directory of the node's files."""
+        return self.files.store or os.path.join(self.state, "files")
+
+    def files_right(self, peer: str) -> str:
+        """What this peer may do in the store: none, read or write."""
+        settings = self.peer.get(peer)
+        return (settings.files if settings else None) or self.files.peers
+
+    def files_quota(self, peer: str) -> int | None:
+        """How many bytes this peer may put; None: as many as there is room for."""
+        settings = self.peer.get(peer)
+        quota = (settings.quota if settings else None) or self.files.quota
+        return quota.bytes if quota is not None else None
 
 
 def load(path: str | None, env: Mapping[str, str], uid: int) -> Config:
@@ -248,6 +346,11 @@ def _check_together(config: Config, settings: Settings) -> None:
     """What the type of a single key cannot say."""
     if len(os.fsencode(config.socket)) > SUN_PATH_BYTES:
         raise settings.wrong("socket", config.socket, f"a path of at most {SUN_PATH_BYTES} bytes")
+    for name, hook in config.hook.items():
+        command = f"hook.{name}.command"
+        if not hook.command or not hook.command[0].startswith("/") or "\0" in "".join(hook.command):
+            expected = 'a program by its whole path, and its arguments: ["/usr/local/bin/print", "--now"]'
+            raise settings.wrong(command, list(hook.command), expected)
     limits = config.limits
     if limits.link_dead_s < 2 * limits.keepalive_s:
         least = f"at least twice limits.keepalive_s, which is {limits.keepalive_s:g}"

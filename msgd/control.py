@@ -10,7 +10,8 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from typing import IO, Any
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,16 +19,22 @@ from msgd import errors, journal
 from msgd.access import Credentials, credentials
 from msgd.commands import COMMANDS, SERVICE_COMMANDS, Command
 from msgd.errors import MsgdError
+from msgd.handed import Hearing, close_all
 from msgd.knowing import ClientGone, Knowing, Place, lost
 from msgd.log.errors import Damaged
+from msgd.receiving import Receiver
 from msgd.submitting import Submitting
 from msgd.wire import varlink
 from msgd.wire.ledger import Wake, Watch
 from msgd.wire.trust import TrustChanged
 
+if TYPE_CHECKING:
+    from msgd.shipping import Local, Remote
+
 __all__ = ["Control", "Place", "credentials", "refuse_crowd", "run"]
 
-READ_BYTES = 1 << 18
+Joined = TypeVar("Joined")
+LONGEST_S = 3600.0  # of one wait; poll counts milliseconds in 31 bits
 READS = ("history", "any")  # verbs of `[access]` whose calls change nothing
 
 
@@ -71,6 +78,7 @@ def run(sock: socket.socket, channel: socket.socket, place: Place) -> int:
     except varlink.FrameError as error:
         journal.event("control.refused", uid=who.uid, reason=str(error))
         worker.last_word(errors.UsageError(f"That was no varlink call: {error}", "See varlink.org."))
+    worker.leave()
     journal.event("control.closed", uid=who.uid)
     return 0
 
@@ -83,10 +91,13 @@ class Control(Knowing):
         self.sock = sock
         self.is_oneway = False  # the present call wants no reply
         self.parcel: IO[bytes] | None = None  # what was handed over of one to import
+        self.stores: dict[int, tuple[int, Local | Remote]] = {}  # by peer, with the patience in ms
+        self.fds: list[int] = []  # handed over with the present call; closed behind it
+        self.receivers: dict[str, Receiver] = {}  # by consumer
         self.submitting = Submitting(self)
         self.trust_changes = 0  # heard so far
-        self._calls = varlink.Splitter()
-        self._waiting: deque[Call] = deque()
+        self._hearing = Hearing(sock)
+        self._waiting: deque[tuple[Call, list[int]]] = deque()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._poll.register(channel, select.POLLIN)
@@ -113,19 +124,18 @@ class Control(Knowing):
                 self.hear_ledger()
 
     def _hear_client(self) -> None:
-        data = self.sock.recv(READ_BYTES)
-        if not data:
+        said = self._hearing.read()
+        if said is None:
             raise ClientGone
-        self._calls.feed(data)
-        while (frame := self._calls.next()) is not None:
+        for frame, fds in said:
             try:
-                self._waiting.append(_decode(frame))
+                self._waiting.append((_decode(frame), fds))
             except UNREADABLE as error:
                 raise varlink.FrameError(f"{frame[:80]!r}: {error}") from error
 
     def _do_calls(self) -> None:
         while self._waiting:
-            call = self._waiting[0]
+            call, self.fds = self._waiting[0]
             command = COMMANDS.get(call.method) or SERVICE_COMMANDS.get(call.method)
             if command is not None and command.is_send:
                 if self.submitting.is_full():
@@ -158,6 +168,7 @@ class Control(Knowing):
             )
         finally:
             self.is_oneway = False
+            close_all(self.fds)
 
     # --- replies ----------------------------------------------------------------------------------------
 
@@ -212,6 +223,18 @@ class Control(Knowing):
             self.tell(Watch(0, since))
             self._step(None)
 
+    def wait(self, timeout_s: float | None) -> None:
+        """Until the log process or the client says something, or for so long at most. Raises ClientGone."""
+        self._step(None if timeout_s is None else min(timeout_s, LONGEST_S) * 1000 + 1)
+
+    def leave(self) -> None:
+        """The client has gone: what it received and did not settle is given back."""
+        for receiver in self.receivers.values():
+            try:
+                receiver.leave()
+            except errors.Uncertain:
+                return  # the log process is gone, too: its successor waits for the client
+
     def wait_trust(self, heard: int, deadline_s: float) -> bool:
         """Until more than `heard` changes of trust were heard; False at the deadline. Raises ClientGone."""
         while self.trust_changes == heard:
@@ -220,6 +243,29 @@ class Control(Knowing):
                 return False
             self._step(left_s * 1000 + 1)
         return True
+
+    def take_ready(
+        self, method: str, more: bool, accept: Callable[[Any, list[int]], Joined | None]
+    ) -> Joined | None:
+        """What `accept` makes of the next call, if it is here, of this method and meant to be answered alike.
+
+        The call is then taken off, to be answered behind the present one, its descriptors closed with it.
+        Raises ClientGone, FrameError.
+        """
+        if not self._waiting and select.select([self.sock], [], [], 0)[0]:
+            self._hear_client()
+        if not self._waiting:
+            return None
+        call, fds = self._waiting[0]
+        if call.method != f"{errors.INTERFACE}.{method}" or call.oneway or bool(call.more) != more:
+            return None
+        try:
+            joined = accept(COMMANDS[call.method].parse(_object(call.parameters)), fds)
+        except UNREADABLE:
+            return None  # told in its turn
+        if joined is not None:
+            self._waiting.popleft()
+        return joined
 
     def check_client(self) -> None:
         """Raises ClientGone once the client has closed its end: what takes long asks now and then."""

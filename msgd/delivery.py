@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from msgd import model
+from msgd.cursors import Cursors, decode_change, is_part
 from msgd.log.record import Kind, Record, decode_ranges
 from msgd.pins import Pins
 from msgd.standing import (
@@ -47,6 +48,7 @@ class Delivery(Pins):
 
     def __init__(self) -> None:
         super().__init__()
+        self.cursors = Cursors()
         self.id_horizon_ms = 0
         self._global_read = False
         self._next_expiry_ns: int | None = None  # None: to be found anew
@@ -193,7 +195,7 @@ class Delivery(Pins):
             self.own_identity,
             self.leaving,
         )
-        return encode_checkpoint(head, list(self.peers.values()))
+        return [*encode_checkpoint(head, list(self.peers.values())), *self.cursors.parts()]
 
     # --- what happened before this start ----------------------------------------------------------------
 
@@ -202,6 +204,9 @@ class Delivery(Pins):
         APPLY[record.kind](self, record)
 
     def _apply_checkpoint(self, record: Record) -> None:
+        if self._global_read and is_part(record.payload):
+            self.cursors.restore(record.payload)
+            return
         if self._global_read:
             self.restore(decode_peers(record.payload))
             return
@@ -247,6 +252,9 @@ class Delivery(Pins):
             self.peer_changed(record.peer, change, record.wall_ns)
         else:
             self.node_changed(change, record.start)
+
+    def _apply_cursor(self, record: Record) -> None:
+        self.cursors.apply(decode_change(record.payload), record.offset, record.end, record.wall_ns)
 
     # --- helpers ----------------------------------------------------------------------------------------
 
@@ -294,6 +302,7 @@ APPLY: dict[int, Callable[[Delivery, Record], None]] = {
     Kind.ENDED: Delivery._apply_ended,
     Kind.EPOCH: Delivery._apply_epoch,
     Kind.PEER: Delivery._apply_peer,
+    Kind.CURSOR: Delivery._apply_cursor,
     Kind.CLOCK_STEP: lambda _, __: None,  # for the history only
     Kind.RECOVERED: lambda _, __: None,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from msgd import gate, journal
+from msgd import consuming, gate, journal
 from msgd.amounts import Duration, Size
 from msgd.books import Books
 from msgd.carrying import Carrying
@@ -17,9 +17,11 @@ from msgd.linking import Linking
 from msgd.log.record import Kind
 from msgd.outgoing import Outgoing
 from msgd.reporting import pong, state
+from msgd.spreading import Spreading
 from msgd.standing import ClockStep, Peer
 from msgd.tidying import Tidying
 from msgd.wire.frame import Frame
+from msgd.wire.groups import CastsChanged, Spread
 from msgd.wire.keeping import AskNeeded, Needed, Vacuum
 from msgd.wire.ledger import (
     Batch,
@@ -71,6 +73,8 @@ class Desk:
         self.links = Linking(books, identity, self._tell_peer)
         self.flowing = Flowing(books, self.links)
         self.outgoing = Outgoing(books, self.links, os.path.join(config.state, "index.sqlite"))
+        self.spreading = Spreading(self.outgoing)
+        self.consuming = consuming.Consuming(books, self.outgoing)
         self.gate = gate.Gate(books, self.links, self.outgoing, config, say)
         self.tidying = Tidying(books, config.history, self._ask_index)
         self.index: Channel | None = None
@@ -81,7 +85,7 @@ class Desk:
         self.links.window.batches = config.limits.window_batches
         self.links.on_ready = self._on_ready
         self.links.wants_dial_now = lambda number, eager: say(DialNow(number, eager))
-        books.on_reread = self.links.reread
+        books.on_reread = self._on_reread
         self.indexed = Indexed(0)
         self._reloads: dict[int, tuple[Channel, int]] = {}
 
@@ -89,6 +93,10 @@ class Desk:
         """The supervisor hears of this node's key, then of the peers. Raises ConfigError, Fatal."""
         self.gate.start()
         self._tell_peers()
+
+    def _on_reread(self) -> None:
+        self.links.reread()
+        self.consuming.miss_absent()
 
     def gone(self, channel: Channel) -> None:
         """A link worker ended."""
@@ -165,12 +173,18 @@ def _to_gate(handle: gate.Handler) -> Handler:
     return lambda me, channel, frame, _: handle(me.gate, channel, frame)
 
 
+def _to_consuming(handle: consuming.Handler) -> Handler:
+    return lambda me, channel, frame, _: handle(me.consuming, channel, frame)
+
+
 HANDLERS: dict[type[Any], Handler] = {
     Ping: lambda me, ch, frame, _: me._ping(ch, frame),
     Plan: lambda me, _, frame, __: me.links.plan(frame),
     Settings: lambda me, ch, frame, _: me._settings(ch, frame),
     Reloaded: lambda me, ch, frame, _: me._reloaded(ch, frame),
     Submit: lambda me, ch, frame, payload: me.outgoing.submit(ch, frame, payload),
+    CastsChanged: lambda me, _, frame, __: me.say(frame),
+    Spread: lambda me, ch, frame, payload: me.spreading.spread(ch, frame, payload),
     Cancel: lambda me, ch, frame, _: me.outgoing.ending.cancel(ch, frame),
     Release: lambda me, ch, frame, _: me.carrying.release(ch, frame),
     Export: lambda me, ch, frame, _: me.carrying.export(ch, frame),
@@ -197,4 +211,5 @@ HANDLERS: dict[type[Any], Handler] = {
     AskNeeded: lambda me, ch, frame, _: me.tidying.needed(ch, frame),
     Vacuum: lambda me, ch, frame, _: me.tidying.vacuum(ch, frame),
     **{kind: _to_gate(handle) for kind, handle in gate.HANDLERS.items()},
+    **{kind: _to_consuming(handle) for kind, handle in consuming.HANDLERS.items()},
 }

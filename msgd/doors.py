@@ -72,6 +72,11 @@ class Doors:
         for guest in list(self.lobby.all()):
             self.turn_out(guest)
 
+    def turn_out_seated(self, want: str) -> None:
+        """Those who have stayed for this."""
+        for guest in self.lobby.seated[want]:
+            self.turn_out(guest)
+
     def learn(self, peer: KnownPeer) -> None:
         """A link with a peer came or went: its connection is no guest any more, its source is a known one."""
         guest = self.lobby.by_pid(peer.link_pid) if peer.link_pid else None
@@ -183,7 +188,9 @@ class Doors:
         child = self._spawn(
             Kind.PEER,
             guest.address,
-            lambda channel: worker.accept(place.node, sock, guest.address, channel, place.reader),
+            lambda channel: worker.accept(
+                place.node, sock, guest.address, channel, place.reader, place.config
+            ),
             [sock.fileno()],
             None,
         )

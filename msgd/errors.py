@@ -93,6 +93,27 @@ class UnknownMessage(MsgdError):
     name = "UnknownMessage"
 
 
+class UnknownConsumer(MsgdError):
+    """No consumer has this name."""
+
+    code = UNKNOWN
+    name = "UnknownConsumer"
+
+
+class UnknownFile(MsgdError):
+    """The store has no file of this name."""
+
+    code = UNKNOWN
+    name = "UnknownFile"
+
+
+class PeerAway(MsgdError):
+    """The peer does not answer now; what was begun goes on there when it is asked again."""
+
+    code = STILL_QUEUED
+    name = "PeerAway"
+
+
 class StorageRefused(MsgdError):
     """The log cannot take it or cannot be read: full, read-only or damaged. Nothing was kept."""
 
@@ -133,6 +154,9 @@ BY_NAME: dict[str, type[MsgdError]] = {
         TooLate,
         UnknownPeer,
         UnknownMessage,
+        UnknownConsumer,
+        UnknownFile,
+        PeerAway,
         StorageRefused,
         LogsDiffer,
     )

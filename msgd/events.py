@@ -289,6 +289,26 @@ EVENTS = {
     "message.received": Event(
         "c8da0722e6dc5abd8ac35763edee7502", DEBUG, "messages {first_seq} to {last_seq} received from {peer}"
     ),
+    "message.handled": Event(
+        "9a33a2ce72ba57398f331879c64edd6a", DEBUG, "message {id} was handled by {consumer}"
+    ),
+    "message.set_aside": Event(
+        "725070f4935c5f68939b071dc84de101",
+        WARNING,
+        "{consumer} set message {id} aside after {count} attempts: {reason}",
+    ),
+    "consumer.begun": Event("b3941a7ad2085b4689163cd7b2219abb", INFO, "{user} began consumer {consumer}"),
+    "consumer.removed": Event("154550576e655a2999fd4220ac795eb9", INFO, "{user} removed consumer {consumer}"),
+    "consumer.released": Event(
+        "9359dd29838b5f78b1c14ab9cd14c1f2",
+        INFO,
+        "{count} messages go back to {consumer}: the program that had them has ended",
+    ),
+    "consumer.passed_over": Event(
+        "2d4a2e635adb59008a5fa0244ff9d1a9",
+        WARNING,
+        "{consumer} passed over what it had not handled: {reason}",
+    ),
     "message.cancelled": Event(
         "a6d3498a54b751f6a64438fa3f45a89f", INFO, "message {id} for {peer} cancelled: {reason}"
     ),
@@ -299,9 +319,67 @@ EVENTS = {
     "clock.stepped": Event(
         "0b2224b53d5d5f86a5ede01d499e1003", WARNING, "the wall clock jumped by {step_s} s"
     ),
+    "hook.begun": Event(
+        "b48b61946b24582b94e720c1c1f5ce6c", INFO, "hook {hook} runs {command} for what comes"
+    ),
+    "hook.said": Event("f7c69f55b0635114907528627966d1a5", INFO, "hook {hook} for message {id}: {text}"),
+    "hook.done": Event(
+        "4aafc3c8d9d65bcd9f566814e1c99dc2",
+        DEBUG,
+        "hook {hook} has handled message {id} of {peer} in {seconds} s",
+    ),
+    "hook.failed": Event(
+        "e606b6ce93a5543789808fa3856660c6",
+        WARNING,
+        "hook {hook} failed for message {id} of {peer}, attempt {attempt}: {reason}",
+    ),
+    "hook.interrupted": Event(
+        "817b6fdfb2b15895ae0d9bd5c98a1010",
+        INFO,
+        "hook {hook} was interrupted at message {id} of {peer}: {reason}",
+    ),
+    "hook.refused": Event("8170585bbf28593fa0ee6d3e32f73928", ERROR, "hook {hook} does not run: {reason}"),
     "control.opened": Event("068c8a8af1885c8ba61d5a73c47ba537", DEBUG, "control client of uid {uid}"),
     "control.closed": Event("1d174d29e9d354e987e113d6217b4862", DEBUG, "control client of uid {uid} left"),
     "control.refused": Event(
         "841af71ed80158c99c3080b29f6be6a6", WARNING, "control client of uid {uid} refused: {reason}"
     ),
+    "cast.begun": Event(
+        "cfeac1ec196f54cd8c6481d2a0c097f6", INFO, "cast {id}: {files} files for {members} members of @{group}"
+    ),
+    "cast.stored": Event(
+        "5aa76db3b1005bf5a6d9c27b8aa9fa82", INFO, "cast {id}: {peer} has all {files} files, {size} bytes"
+    ),
+    "cast.delayed": Event(
+        "ee1bb9a2660350c3b9db95567ee5705f", WARNING, "cast {id}: {peer} does not get it now: {reason}"
+    ),
+    "cast.ended": Event(
+        "d3046db7455c5f508ba07b115250b149",
+        INFO,
+        "cast {id}: every member of @{group} has it, or gets no more",
+    ),
+    "cast.cancelled": Event("8e6febbb97cd5673ae55abc154df4213", INFO, "cast {id} was cancelled by {user}"),
+    "cast.failed": Event("62b5b81e7a9d55cabcf8d98b7b4feef1", ERROR, "casts cannot go on: {reason}"),
+    "files.opened": Event("679eef12a3ee523a8be23551c9dc63be", DEBUG, "{peer} has opened the store of files"),
+    "files.closed": Event(
+        "f767b42dabf859bbb66f559363d074be",
+        INFO,
+        "{peer} has done with the store: {received} files came, {sent} went: {reason}",
+    ),
+    "files.uncatalogued": Event(
+        "17eb728ee74151e88d89f7ff6b3cc523",
+        WARNING,
+        "the catalogue of files cannot be used, digests are missing in lists: {reason}",
+    ),
+    "file.received": Event(
+        "fbb0ca9217a15cd39d25889c41ac90f6", INFO, "file {file} came from {peer}, {size} bytes"
+    ),
+    "file.sent": Event("21b3f5d4e5565087a6f0d8912855b184", INFO, "file {file} went to {peer}, {size} bytes"),
+    "file.refused": Event(
+        "c553e704f8cf5f30853473e7b21c6e8e",
+        INFO,
+        "file {file} was not taken from {peer} or given to it: {reason}",
+    ),
+    "file.copied": Event("d6f1577d6576572496391b1689b26c54", INFO, "{peer} made a copy of file {file}: {to}"),
+    "file.removed": Event("e078d3f1314850caa9c9509ce3ef79ec", INFO, "{peer} removed {count} files: {file}"),
 }

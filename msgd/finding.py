@@ -5,7 +5,7 @@ import ipaddress
 from msgd import model
 from msgd.errors import NotTrusted, UnknownMessage, UnknownPeer, UsageError
 from msgd.history import History
-from msgd.log.index import Location
+from msgd.rows import Filter, Row
 from msgd.trust.identity import parse_identity
 from msgd.wire.ledger import PeerState
 
@@ -109,8 +109,10 @@ def _no_address(text: str) -> UsageError:
     return UsageError(f"{text!r} is not an address: expected HOST or HOST:PORT.")
 
 
-def find_message(history: History, text: str) -> Location:
-    """Where the one message stands whose id is or begins with `text`. Raises UnknownMessage, UsageError."""
+def find_rows(history: History, text: str) -> list[Row]:
+    """The one message whose id is or begins with `text`: of one to a group a row for each member, in the
+    log's order. Raises UnknownMessage, UsageError.
+    """
     prefix = model.id_prefix(text)
     if prefix is None:
         raise UsageError(
@@ -119,9 +121,13 @@ def find_message(history: History, text: str) -> Location:
     found = history.find(prefix, 3)
     if not found:
         raise _unknown(history, text)
-    if len(found) > 1 and len(prefix) < WHOLE_ID:  # a whole id is one message, also where it was sent twice
+    first = history.message_at(found[0])
+    if len(found) == 1:
+        return [first]
+    rows = [row for part in history.query(Filter(id=first.id.hex())) for row in part]
+    if len(prefix) < WHOLE_ID and len(history.find(prefix, len(rows) + 1)) > len(rows):
         raise UnknownMessage(f"Several messages have an id that begins with {text}.", "Give more of it.")
-    return found[0]
+    return rows
 
 
 def _unknown(history: History, text: str) -> UnknownMessage:

@@ -13,8 +13,9 @@ from msgd.books import Books
 from msgd.channel import Channel
 from msgd.linking import Linking
 from msgd.log.errors import StorageFull
-from msgd.log.record import Kind
+from msgd.log.record import FLAG_REPORTS, Kind
 from msgd.peer.heads import chain, epoch_head
+from msgd.recent import keys_of
 from msgd.standing import EpochChange, Outward, Peer
 from msgd.window import Window
 from msgd.wire.codec import decode_ids
@@ -38,6 +39,7 @@ from msgd.wire.ledger import (
     Send,
     UnreceiptedFrom,
 )
+from msgd.wire.parcel import PutCarried
 from msgd.wire.trust import PutRecovered
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -182,12 +184,13 @@ class Flowing:
             channel.say(Full(frame.first_seq))
             return
         channel.refused_seq = 0
-        self.take_in(peer, frame.first_seq, frame.count, head, payload)
+        self.take_in(peer, frame, head, payload)
         self._promise_receipt(channel, peer, Full(frame.first_seq))
 
-    def take_in(self, peer: Peer, first_seq: int, count: int, head: bytes, payload: memoryview) -> None:
+    def take_in(self, peer: Peer, frame: Batch | PutCarried, head: bytes, payload: memoryview) -> None:
         """A batch that follows what is here, into the log."""
-        books, last = self.books, first_seq + count - 1
+        books, first_seq, count = self.books, frame.first_seq, frame.count
+        last = first_seq + count - 1
         books.add(
             Kind.IN,
             peer=peer.number,
@@ -195,6 +198,7 @@ class Flowing:
             count=count,
             first_seq=first_seq,
             head=head,
+            flags=FLAG_REPORTS if frame.has_reports else 0,
             payload=payload,
         )
         books.delivery.received(peer, last, head)
@@ -270,10 +274,11 @@ class Flowing:
             first_seq=frame.first_seq,
             head=frame.head,
             aux=frame.wall_ns,
+            flags=FLAG_REPORTS if frame.has_reports else 0,
             payload=payload,
         )
         if frame.direction == model.OUT and ids:
-            self.books.remember(ids)
+            self.books.remember(ids + keys_of(ids, peer.number))
         self.books.promise_answer(channel, frame.token, Done(frame.token, True, offset))
 
 

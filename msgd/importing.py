@@ -27,6 +27,7 @@ from msgd.trust.proof import identity_of
 from msgd.wire.frame import DirectionState, EpochEnds
 from msgd.wire.ledger import PutPeer
 from msgd.wire.parcel import BeginEpoch, Moved, OpenParcel, ParcelOpened, PutCarried, PutPosition
+from msgd.wire.reports import has_reports_in
 
 if TYPE_CHECKING:
     from msgd.control import Control
@@ -212,7 +213,8 @@ class _Puts:
     def put(self, first: int, count: int, head: bytes, payload: memoryview) -> None:
         """Hand one over; waits while there are too many. Raises what the log process refuses with."""
         token = self._control.next_token()
-        frame = PutCarried(token, self._number, self._epoch, first, count, head)
+        reports = has_reports_in(payload, count)
+        frame = PutCarried(token, self._number, self._epoch, first, count, head, reports)
         self._control.tell(frame, payload)
         self._waiting.append((token, count, len(payload)))
         self._bytes += len(payload)

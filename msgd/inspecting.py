@@ -21,6 +21,7 @@ from msgd.tracks import Pair
 from msgd.verifying import Check, Finding
 from msgd.visiting import Visit
 from msgd.wire.ledger import Nudge, PeerState, PutPeer
+from msgd.wire.reports import has_reports_in
 from msgd.wire.trust import PutRecovered
 
 if TYPE_CHECKING:
@@ -289,7 +290,8 @@ class _Puts:
         """Hand one over; waits while there are too many. Raises what the log process refuses with."""
         stored_ns = wall_ns if direction == OUT else 0
         token = self._control.next_token()
-        frame = PutRecovered(token, self._number, direction, first, count, head, stored_ns)
+        reports = count > 0 and has_reports_in(payload, count)
+        frame = PutRecovered(token, self._number, direction, first, count, head, stored_ns, reports)
         self._control.tell(frame, payload)
         self._waiting.append((token, len(payload)))
         self._bytes += len(payload)

@@ -12,7 +12,7 @@ from msgd import errors, journal
 from msgd.access import ANY, Credentials, check, may
 from msgd.config import Config
 from msgd.errors import MsgdError
-from msgd.finding import find_message, find_peer, numbered, owner
+from msgd.finding import find_peer, find_rows, numbered, owner
 from msgd.history import History
 from msgd.log.errors import Damaged
 from msgd.log.index import Location
@@ -21,6 +21,7 @@ from msgd.log.reader import Reader
 from msgd.node import Node
 from msgd.rows import Row
 from msgd.wire.codec import Message
+from msgd.wire.consuming import Freed
 from msgd.wire.frame import Frame
 from msgd.wire.ledger import TABLE, Done, PeerState, PutPeer, Refused, Snapshot, State
 from msgd.wire.pipe import Pipe
@@ -42,6 +43,10 @@ class ClientGone(Exception):
     """The client has closed its end."""
 
 
+class Stale(MsgdError):
+    """It has changed who is a peer since it was asked: ask anew."""
+
+
 class Knowing(ABC):
     """One client's view of this node. `Control` serves the client with it."""
 
@@ -59,6 +64,7 @@ class Knowing(ABC):
         self._merged: dict[int, int] = {}  # numbers of addresses -> the peer whose their messages are
         self._heard: deque[Any] = deque()  # from the log process, in its order
         self._answers: dict[int, Frame] = {}
+        self.freed: set[str] = set()  # consumers of whom something was given back
         self._token = 0
         self._state: State | None = None
         self._found: dict[str, PeerState] = {}  # who was looked up in the state
@@ -143,12 +149,16 @@ class Knowing(ABC):
             lambda: self.place.page.committed,
             os.path.join(self.place.config.state, "index.sqlite"),
             own_name=self.own_name,
-            peer_name=lambda number: self._names.get(number, f"peer {number}"),
+            peer_name=self.name_of,
             held_reason=lambda number: self.holds.get(number) or None,
             merged=self._merged,
             open_from=lambda number: self.open_from.get(number, 0),
-            on_damage=self._note_damage,
+            on_damage=self.note_damage,
         )
+
+    def name_of(self, number: int) -> str:
+        """What a peer is called, as `look_at_peers` has seen it."""
+        return self._names.get(number, f"peer {number}")
 
     def look_at_peers(self) -> None:
         """Have the histories of this client tell peers as they are now."""
@@ -159,9 +169,9 @@ class Knowing(ABC):
         self._merged.clear()
         self._merged.update({p.number: p.into for p in peers if p.into})
 
-    def locate(self, text: str) -> Location:
-        """Where the message stands that a person means. Raises UnknownMessage."""
-        return find_message(self.history(), text)
+    def rows_of(self, text: str) -> list[Row]:
+        """The message that a person means: to a group a row for each member. Raises UnknownMessage."""
+        return find_rows(self.history(), text)
 
     def check_same(self, messages: list[Message], number: int) -> None:
         """These ids are in the log: the same messages, or a refusal. Raises UsageError."""
@@ -191,7 +201,8 @@ class Knowing(ABC):
             raise errors.MsgdError(text, "Repeat the call; if it comes again, `msgctl verify` may say why.")
         return found[0]
 
-    def _note_damage(self, damaged: Damaged) -> None:
+    def note_damage(self, damaged: Damaged) -> None:
+        """A place of the log cannot be read: for the answer, and for the operator."""
         self.state()  # a log process that has ended is no damage, though the next one moves the last append
         self.damage.append(f"{damaged.segment} at {damaged.offset}: {damaged.why}")
         journal.event("log.damage_found", segment=damaged.segment, offset=damaged.offset, reason=damaged.why)
@@ -234,12 +245,18 @@ class Knowing(ABC):
         self._heard.extend(frame for frame, _ in frames)
         while self._heard:
             frame = self._heard.popleft()
-            if not self.take_in(frame):
+            if isinstance(frame, Freed):
+                self.freed.add(frame.name)
+            elif not self.take_in(frame):
                 self._answers[frame.token] = frame
 
     @abstractmethod
     def take_in(self, frame: Any) -> bool:
         """Whether a frame was no answer to `ask`, and is dealt with."""
+
+    @abstractmethod
+    def wait(self, timeout_s: float | None) -> None:
+        """Until the log process says something, for so long at most. Raises what ends the waiting."""
 
     @abstractmethod
     def ledger_gone(self) -> None:
@@ -256,4 +273,6 @@ def lost() -> MsgdError:
 
 def error_of(refused: Refused) -> MsgdError:
     """The error that the log process names."""
+    if refused.name == "Stale":
+        return Stale(refused.message)
     return errors.BY_NAME.get(refused.name, MsgdError)(refused.message, refused.hint)

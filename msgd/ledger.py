@@ -70,6 +70,7 @@ class Ledger:
         books = self.books
         books.commit()
         self._expire()
+        self.desk.consuming.expire()
         if self.outgoing.releasable and self.outgoing.release_some():
             books.commit()
         self._tidy()
@@ -143,6 +144,7 @@ class Ledger:
         self.books.watchers.discard(channel)
         if channel.kind == "link":
             self.desk.gone(channel)
+        self.desk.consuming.gone(channel)
         if channel is self.desk.index:
             self.desk.index = None
         channel.pipe.close()
@@ -150,8 +152,9 @@ class Ledger:
     def _timeout_s(self) -> float:
         if self.stopping_until_s:
             return 0.05
-        due_ns, gate_s = self.books.delivery.next_expiry_ns(), self.desk.gate.next_expiry_s()
-        waits = [] if gate_s is None else [gate_s]
+        due_ns = self.books.delivery.next_expiry_ns()
+        dues = self.desk.gate.next_expiry_s(), self.desk.consuming.holders.next_s()
+        waits = [due_s for due_s in dues if due_s is not None]
         look_ns = self.desk.tidying.next_ns()
         if look_ns is not None:
             waits.append((look_ns - self.books.clock.boot_ns()) / 1e9)

@@ -27,6 +27,7 @@ from msgd.session import Wire
 from msgd.wire import ledger
 from msgd.wire.codec import check_payload
 from msgd.wire.ledger import Cut, Taken
+from msgd.wire.reports import has_reports
 
 GOODBYE_S = 1.0  # for the last bytes, when a link ends orderly
 RETRY_FULL_S = 1.0  # a batch that found the disk full is offered again
@@ -165,8 +166,7 @@ class Link:
             self.ledger.tell(ledger.Receipt(receipt.seq, receipt.head, receipt.wall_ns, receipt.boot_ns))
 
     def _take_batch(self, batch: Batch) -> None:
-        """Hand a batch to the log process. What is not a list of messages never gets there."""
-        check_payload(batch.payload, batch.count)
+        """Hand a batch to the log process."""
         self.held_bytes += len(batch.payload)
         if self.held_bytes > 2 * self.node.limits.window_bytes:
             raise ValueError("more bytes under way than the window allows")
@@ -176,8 +176,10 @@ class Link:
         self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
+        """What is not a list of messages never gets to the log process."""
+        reports = has_reports(check_payload(batch.payload, batch.count))
         self.uncommitted.append(batch)
-        self.ledger.tell(ledger.Batch(batch.first_seq, batch.count, batch.head), batch.payload)
+        self.ledger.tell(ledger.Batch(batch.first_seq, batch.count, batch.head, reports), batch.payload)
 
     def _take_clocks(self, pong: Pong) -> None:
         offset_ns, round_trip_ns = clock_sample(pong, time.monotonic_ns())

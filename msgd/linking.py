@@ -182,7 +182,7 @@ class Linking:
         for fd in (arbiter.asking, arbiter.standing and arbiter.standing.link):
             if fd is not None and fd in self.channels:
                 self.channels[fd].say(Cut(reason))
-        for channel in self.services(number):
+        for channel in (*self.services(number), *self.sharing(number)):
             channel.say(Cut(reason))
 
     def agree_anew(self, peer: Peer) -> None:
@@ -202,6 +202,11 @@ class Linking:
     def services(self, number: int = 0) -> list[Channel]:
         """Who answers this peer out of the log, or any peer."""
         serving = (c for c in self.channels.values() if c.is_service)
+        return [c for c in serving if number in (0, c.peer)]
+
+    def sharing(self, number: int = 0) -> list[Channel]:
+        """Who serves files to this peer, or to any peer."""
+        serving = (c for c in self.channels.values() if c.is_sharing)
         return [c for c in serving if number in (0, c.peer)]
 
     def cut_all(self, reason: str) -> None:

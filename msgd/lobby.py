@@ -8,7 +8,7 @@ where a paired peer was last seen: strangers cannot keep the known ones out.
 
 A source that misbehaves is closed at accept for a while (`penalties`), unless a paired peer was last seen
 there. Who has said who it is, and stays for something else than a link, has a seat beside the places: 16 for
-exchanges whose persons have not yet decided, 16 for services; the oldest goes.
+exchanges whose persons have not yet decided, 16 for services; the oldest goes. Files have seats for all.
 """
 
 import ipaddress
@@ -22,7 +22,8 @@ from msgd.penalties import Penalties
 TLS_HANDSHAKE = b"\x16\x03"
 NEVER_S = float("inf")
 EXCHANGE_S = 630.0  # its worker ends by itself after ten minutes
-SEATS = {"pair": (16, EXCHANGE_S), "service": (16, NEVER_S)}  # how many, for how long
+# How many, for how long. Of those for files the log process refuses before they are taken.
+SEATS = {"pair": (16, EXCHANGE_S), "service": (16, NEVER_S), "files": (200, NEVER_S)}
 
 
 def plain_host(host: str) -> str:
@@ -94,7 +95,9 @@ class Lobby:
         host, port = address[0], address[1]
         source = source_of(host)
         same = [g for g in self.guests if g.source == source]
-        leaving = same[:1] if len(same) >= self.per_source else self._crowded_out(source)
+        is_known = source in self.known_sources  # many at once may want files
+        most = max(self.per_source, self.reserved) if is_known else self.per_source
+        leaving = same[:1] if len(same) >= most else self._crowded_out(source)
         for guest in leaving:
             self.guests.remove(guest)
         text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

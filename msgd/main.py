@@ -10,8 +10,8 @@ import os
 import resource
 import sys
 
-from msgd import __version__, background, children, journal, systemd
-from msgd.config import Config, load, reloadable_difference
+from msgd import __version__, background, children, journal, permitting, systemd
+from msgd.config import Config, is_system, load, reloadable_difference
 from msgd.errors import OK, ConfigError, MsgdError
 from msgd.listening import Listener, listeners
 from msgd.meeting import rehearse
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(options.config, os.environ, os.geteuid())
         if options.check_config:
+            permitting.check(config, options.config is None and is_system(os.environ, os.geteuid()))
             print("The configuration is good.")
             return OK
         return _run(options, config)

@@ -204,14 +204,16 @@ def dial(
     return wire, answer
 
 
-def visit(node: Node, address: str, identity: bytes, deadline_s: float) -> tuple[ssl.SSLSocket, bytes]:
+def visit(
+    node: Node, address: str, identity: bytes, deadline_s: float, want: Want = "service"
+) -> tuple[ssl.SSLSocket, bytes]:
     """A connection for a service of the peer with this pinned identity, and what it has said there already.
 
     The socket is non-blocking. Raises MeetingFailed, OSError.
     """
     sock = connect(node, address, max(0.1, deadline_s - time.monotonic()))
     nothing = Granted(0, 0, NOWHERE, NOWHERE)
-    wire, _ = dial(node, sock, identity, lambda _: nothing, deadline_s, "service")
+    wire, _ = dial(node, sock, identity, lambda _: nothing, deadline_s, want)
     return wire.session, wire.connection.rest()
 
 

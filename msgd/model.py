@@ -19,6 +19,15 @@ CANCELLED = "cancelled"
 RECEIVED = "received"
 STATES = (HELD, QUEUED, STORED, REJECTED, EXPIRED, CANCELLED, RECEIVED)
 FINAL_STATES = (STORED, REJECTED, EXPIRED, CANCELLED)
+HANDLED = "handled"  # no state but a mark beside STORED or RECEIVED: a consumer there has dealt with it
+
+# Headers with a meaning.
+REPLY_TO = "reply-to"  # the id of the message that this one answers
+THREAD = "thread"  # the id of the first message of the conversation
+REPORT = "report"  # HANDLED: the sender wants to hear when a consumer has handled it
+CONSUMER = "consumer"  # of a report, whose header HANDLED is the id of the message: who handled it
+CHAT = "chat"  # LEFT: with this line its writer has left the chat
+LEFT = "left"
 
 DEFAULT_PORT = 6743
 MAX_APPEND_BYTES = 1 << 20  # one append to the log; a SIGKILL inside one write tore 0 of 60 of this size

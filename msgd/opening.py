@@ -13,9 +13,9 @@ from msgd.log.clock import Clock
 from msgd.log.errors import Damaged, StorageFull, SyncFailed
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
-from msgd.log.record import Kind, Record
+from msgd.log.record import FLAG_GROUP, Kind, Record
 from msgd.log.store import Store
-from msgd.recent import RecentIds
+from msgd.recent import RecentIds, keys_of
 from msgd.wire.codec import decode_ids
 
 LOCK_WITHIN_S = 2.0  # a state directory that is in use for longer is in use
@@ -65,7 +65,10 @@ def open_books(config: Config, page: SharedPage) -> Books:
             first.append(record.offset)
         is_sent = record.kind in (Kind.OUT, Kind.HELD, Kind.RECOVERED) and record.direction == model.OUT
         if is_sent and record.count:
-            recent.add(decode_ids(record.payload, record.count), record.end)
+            ids = decode_ids(record.payload, record.count)
+            recent.add(ids, record.end)
+            if record.flags & FLAG_GROUP or record.kind == Kind.RECOVERED:
+                recent.add(keys_of(ids, record.peer), record.end)
 
     try:
         os.makedirs(directory, 0o700, exist_ok=True)

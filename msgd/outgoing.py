@@ -17,7 +17,7 @@ from msgd.ending import Ending, waits
 from msgd.linking import Linking
 from msgd.log.errors import Damaged, StorageFull
 from msgd.log.index import known_ids
-from msgd.log.record import FLAG_HOLD_ENDS, Header, Kind, Range, decode_ranges, encode_ranges
+from msgd.log.record import FLAG_HOLD_ENDS, FLAG_REPORTS, Header, Kind, Range, decode_ranges, encode_ranges
 from msgd.peer.heads import chain
 from msgd.standing import Batch, Peer
 from msgd.wire.codec import decode_payload, encode
@@ -52,9 +52,9 @@ class Outgoing:
             channel.say(Refused(frame.token, "Stale", "It has changed who is a peer."))
             return
         peer = books.delivery.peers[frame.peer]
-        refusal = _refusal(frame.token, peer)
-        if refusal is not None:
-            channel.say(refusal)
+        refused = refusal(frame.token, peer)
+        if refused is not None:
+            channel.say(refused)
             return
         ids = [frame.ids[at : at + 16] for at in range(0, len(frame.ids), 16)]
         if frame.gone and frame.gone_upto >= self._anew_end:
@@ -67,11 +67,8 @@ class Outgoing:
         except StorageFull:
             channel.say(refused_full(frame.token))
             return
-        standing = self.links.ready(peer.number)
-        if standing is not None and not peer.out.waiting and self.links.has_window(peer):
-            self._send_now(channel, frame, payload, peer, standing)
-        else:
-            self._hold(channel, frame, payload, peer)
+        flags = FLAG_REPORTS if frame.has_reports else 0
+        books.promise_answer(channel, frame.token, self.put(frame, peer, payload, flags))
         books.remember(ids)
         if frame.gone:
             self._anew_end = books.store.end
@@ -79,9 +76,19 @@ class Outgoing:
             for raw in ids:
                 books.event("message.queued", id=model.id_text(raw), peer=peer.name)
 
+    def put(self, frame: Submit, peer: Peer, payload: bytes | memoryview, flags: int = 0) -> Submitted:
+        """Add messages for a peer, for which there is room; the answer to promise.
+
+        They are under way at once where nothing stands in between.
+        """
+        standing = self.links.ready(peer.number)
+        if standing is not None and not peer.out.waiting and self.links.has_window(peer):
+            return self._send_now(frame, payload, peer, standing, flags)
+        return self._hold(frame, payload, peer, flags)
+
     def _send_now(
-        self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer, link: Channel
-    ) -> None:
+        self, frame: Submit, payload: bytes | memoryview, peer: Peer, link: Channel, flags: int
+    ) -> Submitted:
         books = self.books
         seq = peer.out.last + 1
         head = chain(peer.out.head, seq, frame.count, payload)
@@ -92,6 +99,7 @@ class Outgoing:
             count=frame.count,
             first_seq=seq,
             head=head,
+            flags=flags,
             payload=payload,
         )
         length = books.store.end - offset
@@ -99,10 +107,9 @@ class Outgoing:
         at_hand = payload if len(payload) <= AT_HAND_BYTES else b""
         # before the answer to the client: it has the longer way
         books.promise(link, Send(offset, length, seq, frame.count, head), payload=at_hand)
-        wall_ns = books.clock.wall_ns()
-        books.promise_answer(channel, frame.token, Submitted(frame.token, offset, seq, wall_ns))
+        return Submitted(frame.token, offset, seq, books.clock.wall_ns())
 
-    def _hold(self, channel: Channel, frame: Submit, payload: memoryview, peer: Peer) -> None:
+    def _hold(self, frame: Submit, payload: bytes | memoryview, peer: Peer, flags: int) -> Submitted:
         books = self.books
         wall_ns = books.clock.wall_ns()
         ends_with_hold = not peer.pinned and not frame.ttl_ns
@@ -114,15 +121,15 @@ class Outgoing:
             direction=model.OUT,
             count=frame.count,
             aux=expires_ns,
-            flags=FLAG_HOLD_ENDS if ends_with_hold else 0,
+            flags=flags | (FLAG_HOLD_ENDS if ends_with_hold else 0),
             payload=payload,
         )
         books.delivery.held(peer, offset, books.store.end, frame.count, len(payload), expires_ns)
-        books.promise_answer(channel, frame.token, Submitted(frame.token, offset, 0, wall_ns))
         self.releasable.add(peer.number)
         if not peer.pinned:
             self.on_act(peer, frame.user)
         self.links.wants_dial(peer)
+        return Submitted(frame.token, offset, 0, wall_ns)
 
     def _repeated(self, channel: Channel, frame: Submit, ids: list[bytes]) -> bool:
         """Whether some of the ids are in the log already; then the call has been answered."""
@@ -237,7 +244,7 @@ class Outgoing:
                     yield header, reader.batch(header)
 
 
-def _refusal(token: int, peer: Peer) -> Refused | None:
+def refusal(token: int, peer: Peer) -> Refused | None:
     """Why nothing is taken for this peer."""
     if peer.removed:
         text = f"{peer.name} is no peer any more."

@@ -11,6 +11,7 @@ from msgd.items import Items, Piece, pieces
 from msgd.lines import BETWEEN
 from msgd.log.errors import Damaged
 from msgd.log.index import Location
+from msgd.marks import Mark, on_lines, on_rows
 from msgd.matches import Found, Run
 from msgd.rows import Row, cursor_text
 from msgd.walk import Walk
@@ -111,6 +112,16 @@ class Telling:
         if items and last is not None:
             yield self._part(items, size, last)
 
+    def _marks_of(self, piece: Piece | Run) -> list[Mark | None] | None:
+        """One for each message, None where it has none; None: there are none at all."""
+        marks = self._walk.marks
+        if not marks.has_any:
+            return None
+        if isinstance(piece, Run):
+            return [marks.of(place, message, span.state) for place, span, _, message in piece.each()]
+        (place, _, _, messages), state = piece.match, piece.span.state
+        return [marks.of(place, (messages or ())[index], state) for index in piece.indexes]
+
     def _step(self, offset: int) -> Iterator[Step]:
         try:
             record = self._walk.records.record(offset)
@@ -122,7 +133,12 @@ class Telling:
 
     def _item(self, piece: Piece | Run) -> bytes | list[Row]:
         """What is told of a piece: made at once, since a piece keeps all the messages of its record."""
-        return self._items.lines(piece, self._was) if self._as_lines else self._items.rows(piece)
+        marks = self._marks_of(piece)
+        if not self._as_lines:
+            rows = self._items.rows(piece)
+            return rows if marks is None else on_rows(rows, marks)
+        lines = self._items.lines(piece, self._was)
+        return lines if marks is None else BETWEEN.join(on_lines(lines.split(BETWEEN), marks))
 
     def _part(self, items: list[Any], size: int, piece: Piece | Run) -> Part:
         location, raw = piece.last

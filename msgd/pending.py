@@ -25,6 +25,8 @@ class Pending:
         "duplicate",
         "ends",
         "first_seq",
+        "handled",
+        "has_reports",
         "ids",
         "last_seq",
         "more",
@@ -33,6 +35,7 @@ class Pending:
         "offset",
         "oneway",
         "pairing",
+        "parts",
         "payload",
         "peer",
         "queued_ns",
@@ -41,6 +44,7 @@ class Pending:
         "reply",
         "state",
         "tries",
+        "whole",
     )
 
     def __init__(self, call: SendCall, peer: PeerState, ids: list[bytes], payload: bytes, more: bool) -> None:
@@ -63,18 +67,23 @@ class Pending:
         self.last_seq = 0
         self.numbered = 0  # how many have their seqs
         self.ends: dict[bytes, str] = {}  # those that ended otherwise than by a receipt: their state
+        self.handled: dict[bytes, tuple[int, str]] = {}  # those with a mark: by their clock when, and by whom
+        self.has_reports = False  # among its messages
         self.queued_ns = self.receipt_ns = 0
         self.duplicate = False
         self.done = False
         self.oneway = False  # nobody wants the reply
         self.reply = b""
         self.tries = 0
+        self.parts = [self]  # what is waited for: of a call to one peer that itself
+        self.whole: object | None = None  # the call to many peers that it is a part of
 
     @classmethod
     def answered(cls, reply: bytes) -> Pending:
         """A call that was refused at once: its reply waits for its turn, nothing else of it is asked for."""
         pending = cls.__new__(cls)
         pending.done, pending.oneway, pending.reply = True, False, reply
+        pending.parts = []
         return pending
 
     @property
@@ -84,7 +93,19 @@ class Pending:
 
     @property
     def wants_stored(self) -> bool:
-        return self.call.wait == model.STORED
+        return self.call.wait in (model.STORED, model.HANDLED)
+
+    @property
+    def is_handled(self) -> bool:
+        """Whether all of it is that has not ended otherwise, or nobody waits for that."""
+        return self.call.wait != model.HANDLED or len(self.handled) + len(self.ends) >= len(self.asked)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether waiting longer changes nothing."""
+        if not self.wants_stored:
+            return True
+        return self.is_handled if self.state == model.STORED else self.state not in (model.QUEUED, model.HELD)
 
     def answer(self) -> dict[str, Any]:
         """The parameters of the reply, as things stand."""
@@ -108,13 +129,20 @@ class Pending:
             "first_seq": self.first_seq or None,
             "ids": [model.id_text(i) for i in self.asked] if self.call.has_gaps else None,
             "states": states,
+            "handled": self._handled_ns() if self.call.wait == model.HANDLED else None,
             **common,
         }
 
+    def _handled_ns(self) -> list[int | None]:
+        return [self.handled[raw][0] if raw in self.handled else None for raw in self.asked]
+
     def _of_one(self, common: dict[str, Any]) -> dict[str, Any]:
+        handled_ns, consumer = self.handled.get(self.ids[-1], (None, None))
         return {
             "receipt": {
                 "id": model.id_text(self.ids[-1]),
+                "handled_at_ns": handled_ns,
+                "handled_by": consumer,
                 "peer": self.peer.name,
                 "seq": self.first_seq or None,
                 "queued_at_ns": self.queued_ns,

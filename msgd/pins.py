@@ -20,6 +20,7 @@
 | wrong proof | 0 | counted for the `invitation` |
 | invitation ended | 0 | it may not be used any more, for `reason` |
 | vacuumed | 0 | the segments that begin at `bases` are being removed |
+| consumer begun, consumer removed | 0 | nothing: for the history; `cursor` records say what it means |
 | own rotated | 0 | this node has `identity` now; what was open for the old one is over |
 
 Every record of a peer carries its identity, name and address as they are afterwards, except those for the
@@ -285,4 +286,6 @@ NODE_ACTIONS: dict[str, Callable[[Pins, PeerChange, bytes], None]] = {
     "own rotated": Pins._own_rotated,
     "rejected": Pins._nothing_of_node,
     "vacuumed": Pins._vacuumed,
+    "consumer begun": Pins._nothing_of_node,
+    "consumer removed": Pins._nothing_of_node,
 }

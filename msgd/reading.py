@@ -45,6 +45,7 @@ class LogCall(msgspec.Struct):
     changes: bool | None = None
     steps: bool | None = None
     search: str | None = None
+    thread: str | None = None
 
 
 class IdCall(msgspec.Struct):
@@ -114,7 +115,16 @@ def _filter(control: Control, call: LogCall) -> Filter:
         after=call.after_cursor,
         grep=call.grep,
         search=call.search,
+        thread=None if call.thread is None else _thread_of(control, call.thread),
     )
+
+
+def _thread_of(control: Control, text: str) -> str:
+    """The id of the first message of the thread to which a message belongs. Raises UnknownMessage."""
+    row = control.rows_of(text)[0]
+    if not row.direction:
+        raise UsageError("That tells what was done or befell this node: it is no message of a thread.")
+    return row.headers.get(model.THREAD) or model.id_text(row.id)
 
 
 def _one_of(choices: dict[str, int], text: str | None, what: str) -> int | None:
@@ -125,31 +135,39 @@ def _one_of(choices: dict[str, int], text: str | None, what: str) -> int | None:
 
 def show(control: Control, call: IdCall, more: bool) -> None:
     """One message: of anybody to who may read the history, else only an own one."""
-    row = control.history().message_at(control.locate(call.id))
-    _check_reader(control, row)
-    control.reply({"message": showing.message(row)})
+    rows = control.rows_of(call.id)
+    _check_reader(control, rows[0])
+    first, *others = [showing.message(row) for row in rows]
+    control.reply({"message": first, "others": [_without_body(each) for each in others] or None})
 
 
 def why(control: Control, call: IdCall, more: bool) -> None:
     """One message, its life, and what comes next; to whom `show` shows it."""
-    history = control.history()
-    location = control.locate(call.id)
-    row = history.message_at(location)
-    _check_reader(control, row)
+    rows = control.rows_of(call.id)
+    _check_reader(control, rows[0])
+    first, *others = [_life(control, row) for row in rows]
+    for other in others:
+        other["message"] = _without_body(other["message"])
+    control.reply({**first, "others": others or None})
+
+
+def _life(control: Control, row: Row) -> dict[str, Any]:
     if not row.direction:
         text = "Nothing: it tells what was done or befell this node."
-        control.reply({"message": showing.message(row), "life": [], "next": text})
-        return
+        return {"message": showing.message(row), "life": [], "next": text}
+    history = control.history()
     peer = control.peer_state(row.peer_number)
     asked = control.request_of(peer.number) if peer.hold else None
-    life = showing.life(control.place.reader, row, history.life(location))
-    control.reply(
-        {
-            "message": showing.message(row),
-            "life": life,
-            "next": showing.next_step(row, peer, asked, control.own_name),
-        }
-    )
+    return {
+        "message": showing.message(row),
+        "life": showing.life(control.place.reader, row, history.life(row.location)),
+        "next": showing.next_step(row, peer, asked, control.own_name),
+    }
+
+
+def _without_body(message: dict[str, Any]) -> dict[str, Any]:
+    """It is the same for all members of a group."""
+    return {name: value for name, value in message.items() if name not in ("text", "data")}
 
 
 def _check_reader(control: Control, row: Row) -> None:

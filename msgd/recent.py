@@ -4,10 +4,29 @@ The log process asks for every batch, so the usual answer must cost next to noth
 per generation, until the index holds them. An id that is in no set is new if its own time (UUIDv7) lies
 behind everything that was dropped; else only the index knows. A UUIDv8 (made from a key) has no time, so
 the index is always asked. The clock inside an id decides only what the answer costs, never what it is.
+
+The id of a message to a group stands for several peers. For such a one keys are remembered beside the id: of
+the id with each peer, and one that says that it is a group's.
 """
+
+from collections.abc import Iterable
+from hashlib import sha256
 
 GENERATION = 65_536  # ids of one set
 GENERATIONS = 16  # at most 1 M ids, about 110 MB, when the index is far behind
+
+
+TO_A_GROUP = 0  # in place of a peer's number
+
+
+def key_of(raw: bytes, peer: int) -> bytes:
+    """What stands for the message `raw` to this peer among recent ids: it has the same time as the id."""
+    return raw[:7] + sha256(raw + peer.to_bytes(4, "big")).digest()[:9]
+
+
+def keys_of(ids: Iterable[bytes], peer: int) -> list[bytes]:
+    """What is remembered beside the ids of a record for this peer that may be a group's."""
+    return [key_of(raw, number) for raw in ids for number in (TO_A_GROUP, peer)]
 
 
 class RecentIds:

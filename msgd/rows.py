@@ -26,7 +26,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
     peer: int | None = None  # its local number
     direction: int | None = None  # model.OUT or model.IN
-    state: str | None = None  # one of model.STATES, as it is now
+    state: str | None = None  # one of model.STATES, as it is now, or model.HANDLED
     kind: int | None = None  # place in model.MESSAGE_KINDS
     user: str | None = None  # the sending user, on the sender's machine
     id: str | None = None  # digits that the id begins with, as model.id_prefix makes them
@@ -34,14 +34,16 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int | None = None  # this and earlier
     grep: str | None = None  # a regular expression, found anywhere in the body read as UTF-8
     search: str | None = None  # words that the body has to contain, as log.terms reads them
+    thread: str | None = None  # only the messages of this thread, by the id of its first as people see it
     lines: int | None = None  # only the last so many
     reverse: bool = False  # the newest first
     after: str | None = None  # a cursor: only what stands behind it
 
     def check(self) -> None:
         """Raises UsageError."""
-        if self.state is not None and self.state not in model.STATES:
-            raise UsageError(f"There is no state {self.state!r}.", f"Known: {', '.join(model.STATES)}.")
+        if self.state is not None and self.state not in (*model.STATES, model.HANDLED):
+            known = ", ".join((*model.STATES, model.HANDLED))
+            raise UsageError(f"There is no state {self.state!r}.", f"Known: {known}.")
         if self.id is not None and model.id_prefix(self.id) != self.id:
             raise UsageError(
                 f"{self.id!r} is not the beginning of an id.", "Give at least 4 hexadecimal digits."
@@ -80,6 +82,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     cursor: str
     peer_number: int
     location: Location
+    handled_at_ns: int | None = None  # of one that a consumer has handled: by the clock there
+    handled_by: str | None = None  # the consumer's name
 
 
 class Cursor(NamedTuple):

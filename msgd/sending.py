@@ -15,6 +15,7 @@ from msgd.wire.codec import Message
 
 MAX_MANY = 256
 MAX_TIME_MS = 100 * 365 * 86_400_000  # a hundred years: every sum with a clock still fits into 64 bits
+LEVELS = (model.QUEUED, model.STORED, model.HANDLED)  # that a sender may wait for
 SENDABLE = {name: code for code, name in enumerate(model.MESSAGE_KINDS) if name != "control"}
 
 _encode_list = msgspec.msgpack.Encoder().encode
@@ -47,8 +48,11 @@ class SendCall(msgspec.Struct):
         messages = [self.message] if self.message is not None else self.messages
         if not messages or len(messages) > MAX_MANY:
             raise UsageError(f"{len(messages or [])} messages, expected 1 to {MAX_MANY}.")
-        if self.wait not in (None, "queued", "stored"):
-            raise UsageError(f"wait is {self.wait!r}, expected 'queued' or 'stored'.")
+        if self.wait not in (None, *LEVELS):
+            raise UsageError(f"wait is {self.wait!r}, expected one of {', '.join(LEVELS)}.")
+        if self.wait == model.HANDLED:
+            for message in messages:
+                message.headers = _asking(message.headers or {})
         return messages
 
     @property
@@ -113,6 +117,14 @@ def _kind(name: str | None) -> int:
     if name not in SENDABLE:
         raise UsageError(f"kind is {name!r}, expected one of {', '.join(SENDABLE)}.")
     return SENDABLE[name]
+
+
+def _asking(headers: dict[str, str]) -> dict[str, str]:
+    """The headers of a message whose sender wants to hear when it is handled."""
+    given = headers.get(model.REPORT, model.HANDLED)
+    if given != model.HANDLED:
+        raise UsageError(f"The header {model.REPORT} is {given!r}, but wait is {model.HANDLED!r}.")
+    return {**headers, model.REPORT: model.HANDLED}
 
 
 def _base64(text: str) -> bytes:

@@ -46,7 +46,15 @@ def message(row: Row) -> dict[str, Any]:
         shown["text"] = row.body.decode()
     except UnicodeDecodeError:
         shown["data"] = base64.b64encode(row.body).decode()
-    return shown
+    return shown | _mark(row)
+
+
+def _mark(row: Row) -> dict[str, Any]:
+    """That a consumer has handled it, where one has."""
+    if row.handled_at_ns is None:
+        return {}
+    at_ns, by = row.handled_at_ns, row.handled_by
+    return {"handled_at": rfc3339(at_ns), "handled_at_ns": at_ns, "handled_by": by}
 
 
 def receipt(row: Row) -> dict[str, Any]:
@@ -64,6 +72,8 @@ def receipt(row: Row) -> dict[str, Any]:
         "next_try_s": None,
         "duplicate": False,
         "pairing": None,
+        "handled_at_ns": row.handled_at_ns,
+        "handled_by": row.handled_by,
     }
 
 
@@ -80,7 +90,7 @@ def peer(state: PeerState, asked: RequestState | None, own_name: str) -> dict[st
         "name": state.name,
         "identity": identity_text(state.identity) if state.identity else "",
         "address": state.address or None,
-        "state": _peer_state(state),
+        "state": peer_state(state),
         "reason": reason,
         "since_ns": state.since_ns,
         "queued": state.queued,
@@ -96,7 +106,8 @@ def peer(state: PeerState, asked: RequestState | None, own_name: str) -> dict[st
     }
 
 
-def _peer_state(state: PeerState) -> str:
+def peer_state(state: PeerState) -> str:
+    """What a peer is, in a word."""
     if state.removed:
         return "removed"
     if state.blocked:
@@ -211,6 +222,9 @@ def life(reader: Reader, row: Row, records: Iterable[Header]) -> list[dict[str, 
                 events.append(_event(header.wall_ns, "recovered", text))
             case Kind.IN:
                 events.append(_event(header.wall_ns, "received", f"on this disk, seq {row.seq}; answered"))
+    if row.handled_at_ns is not None:
+        text = f"by the consumer {row.handled_by} on {row.to} (the clock there)"
+        events.append(_event(row.handled_at_ns, "handled", text))
     return events
 
 
@@ -221,7 +235,7 @@ def _event(at_ns: int, what: str, detail: str) -> dict[str, Any]:
 def next_step(row: Row, peer: PeerState, asked: RequestState | None, own_name: str) -> str:
     """What comes next, in a sentence."""
     if row.state in (model.STORED, model.RECEIVED):
-        return "Nothing: it is on both disks."
+        return _after_stored(row)
     if row.state not in (model.QUEUED, model.HELD):
         return "Nothing: it has ended. Send it again if it is still wanted."
     if peer.hold and not row.seq:
@@ -236,6 +250,12 @@ def next_step(row: Row, peer: PeerState, asked: RequestState | None, own_name: s
         return f"{row.to} is connected: its receipt is on the way."
     when = f" Next try in {next_try_s:.0f} s." if next_try_s is not None else ""
     return f"It flows by itself when {row.to} is back ({reason}).{when}"
+
+
+def _after_stored(row: Row) -> str:
+    if row.headers.get(model.REPORT) != model.HANDLED or row.handled_at_ns is not None:
+        return "Nothing: it is on both disks."
+    return f"It is on both disks. Its sender hears when a consumer on {row.to} has handled it."
 
 
 def _held_step(steps: dict[str, Any]) -> str:

@@ -11,8 +11,10 @@ from msgd.log.terms import Terms
 from msgd.needle import needle_test
 from msgd.rows import Filter
 from msgd.wire.codec import Message
+from msgd.wire.reports import NEEDLE, asks
 
 ANY_TIME = 1 << 62  # ns: later than any clock of ours
+ID_DIGITS = 32  # of a whole id
 OUT_LANES = frozenset({NUMBERED, WAITING, RECOVERED_OUT})
 
 Fits = Callable[[Message], bool]
@@ -23,7 +25,7 @@ def lanes_of(wanted: Filter) -> frozenset[int]:
     lanes = IN_LANES | OUT_LANES
     if wanted.direction is not None:
         lanes &= IN_LANES if wanted.direction == model.IN else OUT_LANES
-    if wanted.state is not None:
+    if wanted.state not in (None, model.HANDLED):
         lanes &= IN_LANES if wanted.state == model.RECEIVED else OUT_LANES
     return lanes
 
@@ -74,8 +76,25 @@ def _bytes_test(wanted: Filter, terms: Terms | None) -> Callable[[bytes], bool] 
     """Whether a payload may hold a message that fits; None when that is not worth asking."""
     if wanted.kind == CONTROL:
         return None  # what was done here is told in words that do not stand in its record
-    found = None if wanted.grep is None else needle_test(wanted.grep)
-    return terms.may_fit if found is None and terms is not None else found
+    grep = None if wanted.grep is None else needle_test(wanted.grep)
+    of_body = terms.may_fit if grep is None and terms is not None else grep
+    of_headers = _bytes_of_headers(wanted)
+    if of_body is None or of_headers is None:
+        return of_body or of_headers
+    return lambda data: of_headers(data) and of_body(data)
+
+
+def _bytes_of_headers(wanted: Filter) -> Callable[[bytes], bool] | None:
+    """The same as far as headers and ids go."""
+    if wanted.thread is not None:
+        text, raw = wanted.thread.encode(), _raw_id(wanted.thread)
+        return lambda data: text in data or (raw is not None and raw in data)
+    return None if wanted.state != model.HANDLED else lambda data: NEEDLE in data
+
+
+def _raw_id(text: str) -> bytes | None:
+    digits = model.id_prefix(text)
+    return None if digits is None or len(digits) < ID_DIGITS else bytes.fromhex(digits)
 
 
 def _content_test(wanted: Filter) -> Fits | None:
@@ -88,11 +107,21 @@ def _content_test(wanted: Filter) -> Fits | None:
         tests.append(lambda message: message.kind == wanted.kind)
     if wanted.user is not None:
         tests.append(lambda message: message.user == wanted.user)
+    if wanted.thread is not None:
+        tests.append(_of_thread(wanted.thread))
+    if wanted.state == model.HANDLED:
+        tests.append(asks)  # whether it is marked, `marks` says
     if wanted.grep is not None:
         tests.append(_grep(wanted.grep))
     if not tests:
         return None
     return tests[0] if len(tests) == 1 else lambda message: all(test(message) for test in tests)
+
+
+def _of_thread(thread: str) -> Fits:
+    """Whether it is the first message of a thread, or says that it belongs to it."""
+    raw = _raw_id(thread)
+    return lambda message: message.id == raw or message.headers.get(model.THREAD) == thread
 
 
 def _grep(pattern: str) -> Fits:

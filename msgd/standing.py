@@ -211,7 +211,7 @@ class Global(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _global = msgspec.msgpack.Decoder(Global).decode
-_peers = msgspec.msgpack.Decoder(list[Peer]).decode
+_peers = msgspec.msgpack.Decoder(list[Peer] | dict[str, msgspec.Raw]).decode
 
 CHECKPOINT_BYTES = 512 << 10  # a payload is closed at this size
 PART_RANGES = 4096  # of one peer in one payload, about 180 KiB
@@ -273,8 +273,9 @@ def decode_global(payload: bytes | memoryview) -> Global:
 
 
 def decode_peers(payload: bytes | memoryview) -> list[Peer]:
-    """Every later payload."""
-    return _peers(payload)
+    """The peers of a later payload; those about consumers (`cursors`) have none."""
+    found = _peers(payload)
+    return found if isinstance(found, list) else []
 
 
 def _list(group: list[bytes]) -> bytes:

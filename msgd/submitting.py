@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from msgd import advising, errors, finding, model, showing
 from msgd.errors import MsgdError, NotTrusted
+from msgd.gathering import Gathering
 from msgd.log.record import Kind, decode_ranges
 from msgd.pending import Pending
+from msgd.rows import Row
 from msgd.sending import SendCall, build, key_id, payload_of
 from msgd.wire.codec import decode_payload, encode
+from msgd.wire.groups import Placed
 from msgd.wire.ledger import Duplicates, PeerState, Refused, Submit, Submitted, Wake, Watch
+from msgd.wire.reports import has_reports, reports_of
 
 if TYPE_CHECKING:
     from msgd.control import Control
@@ -40,8 +44,9 @@ class Submitting:
 
     def __init__(self, control: Control) -> None:
         self.control = control
-        self.pending: deque[Pending] = deque()
-        self._by_token: dict[int, Pending] = {}
+        self.pending: deque[Pending | Gathering] = deque()
+        self._gatherings: deque[Gathering] = deque()  # those of them
+        self._by_token: dict[int, Any] = {}
         self._watched: set[int] = set()
         self._receipts: dict[int, tuple[int, int, int]] = {}  # peer -> seq, their clock, offset: the newest
 
@@ -57,11 +62,22 @@ class Submitting:
         built = build(messages, self.control.user, self._key_id(call, peer))
         pending = Pending(call, peer, [m.id for m in built], payload_of(built), more)
         pending.oneway = self.control.is_oneway
+        pending.has_reports = has_reports(built)
         self.pending.append(pending)
         try:
             self._submit(pending)
         except MsgdError as error:
-            self._refuse(pending, error)
+            self.refuse(pending, error)
+            self._send_replies()
+
+    def gather(self, gathering: Gathering) -> None:
+        """Take a call to many peers. Raises MsgdError for what is wrong with it."""
+        self.pending.append(gathering)
+        self._gatherings.append(gathering)
+        try:
+            gathering.begin(self)
+        except MsgdError as error:
+            self.refuse(gathering, error)
             self._send_replies()
 
     def in_turn(self, reply: bytes) -> None:
@@ -110,16 +126,23 @@ class Submitting:
     def _submit(self, pending: Pending, gone: Sequence[bytes] = (), gone_upto: int = 0) -> None:
         call, number = pending.call, pending.peer.number
         if pending.wants_stored:
-            self._watch(number)
-        token = self.control.next_token()
-        self._by_token[token] = pending
+            self.watch(number)
+        token = self.expect(pending)
         ttl_ns = (call.ttl_ms or 0) * 1_000_000
         generation = self.control.state(fresh=False).generation
         ids, user = b"".join(pending.ids), self.control.user
-        frame = Submit(token, number, pending.count, ids, ttl_ns, generation, user, [*gone], gone_upto)
+        has = pending.has_reports
+        frame = Submit(token, number, pending.count, ids, ttl_ns, generation, user, [*gone], gone_upto, has)
         self.control.tell(frame, pending.payload)
 
-    def _watch(self, number: int) -> None:
+    def expect(self, asking: Any) -> int:
+        """A token for a request of this call, to which the answer will be handed."""
+        token = self.control.next_token()
+        self._by_token[token] = asking
+        return token
+
+    def watch(self, number: int) -> None:
+        """Hear of the records of this peer."""
         if number not in self._watched:
             self._watched.add(number)
             self.control.tell(Watch(number))
@@ -134,11 +157,15 @@ class Submitting:
         match frame:
             case Submitted():
                 self._queued(pending, frame)
+            case Placed():
+                pending.placed(frame)
+            case Refused() if isinstance(pending, Gathering):
+                pending.refused(frame)
             case Duplicates():
                 try:
                     self._repeated(pending, frame.ids)
                 except MsgdError as error:
-                    self._refuse(pending, error)
+                    self.refuse(pending, error)
             case Refused(name="Stale") if pending.tries < MOST_TRIES:
                 self._again(pending)
             case Refused():
@@ -147,6 +174,11 @@ class Submitting:
         return True
 
     def _queued(self, pending: Pending, frame: Submitted) -> None:
+        self.note(pending, frame)
+        self.go_on(pending)
+
+    def note(self, pending: Pending, frame: Submitted) -> None:
+        """It is on this disk."""
         pending.state = model.QUEUED
         pending.offset, pending.queued_ns = frame.offset, frame.wall_ns
         pending.payload = b""
@@ -154,8 +186,13 @@ class Submitting:
             pending.first_seq, pending.numbered = frame.first_seq, pending.count
             pending.last_seq = frame.first_seq + pending.count - 1
             self._check_receipt(pending)
-        if not pending.wants_stored:
-            self._finish(pending)
+
+    def go_on(self, pending: Pending) -> None:
+        """What follows once it is known that it is on this disk, and how it stands."""
+        if pending.done:
+            return
+        if pending.is_over:
+            self.finish(pending)
             return
         if pending.is_waiting:
             self._consider(pending)
@@ -176,7 +213,7 @@ class Submitting:
             pending.peer = self._peer_of(pending.call)
             self._submit(pending)
         except MsgdError as error:
-            self._refuse(pending, error)
+            self.refuse(pending, error)
 
     def _repeated(self, pending: Pending, known: list[bytes]) -> None:
         """Some ids are in the log already: the others are sent, those are answered as they stand.
@@ -194,47 +231,48 @@ class Submitting:
         fresh = [m for m in messages if m.id not in seen]
         self.control.check_same([m for m in messages if m.id in seen], pending.peer.number)
         pending.duplicate = True
+        for raw in known if not pending.is_handled else ():
+            self._take_mark(pending, self.control.row_of(raw))
         if fresh:
             pending.payload = b"".join(encode(m) for m in fresh)
             pending.ids = [m.id for m in fresh]
             pending.count = len(fresh)
             self._submit(pending)
             return
-        self._read_state(pending)
-        if pending.done:
-            return
-        if not pending.wants_stored or pending.state not in (model.QUEUED, model.HELD):
-            self._finish(pending)
-            return
-        if pending.is_waiting:
-            self._consider(pending)
-        self._tell_more(pending)
+        self.take_row(pending, self.control.row_of(pending.ids[-1]))
+        self.go_on(pending)
 
-    def _read_state(self, pending: Pending) -> None:
+    def take_row(self, pending: Pending, row: Row) -> None:
         """How it stands, by the log itself."""
-        row = self.control.row_of(pending.ids[-1])
         pending.offset, pending.queued_ns = row.location[0], row.stored_at_ns
         pending.state, pending.reason = row.state, row.reason
         pending.receipt_ns = row.receipt_at_ns or 0
         pending.first_seq = pending.last_seq = row.seq or 0
         pending.numbered = pending.count if row.seq else 0
+        self._take_mark(pending, row)
         self._check_receipt(pending)  # it may have come while we looked
 
-    def _fail(self, pending: Pending, frame: Refused) -> None:
-        self._refuse(pending, errors.BY_NAME.get(frame.name, MsgdError)(frame.message, frame.hint))
+    @staticmethod
+    def _take_mark(pending: Pending, row: Row) -> None:
+        if row.handled_at_ns is not None and row.handled_by is not None:
+            pending.handled.setdefault(row.id, (row.handled_at_ns, row.handled_by))
 
-    def _refuse(self, pending: Pending, error: MsgdError) -> None:
+    def _fail(self, pending: Pending, frame: Refused) -> None:
+        self.refuse(pending, errors.BY_NAME.get(frame.name, MsgdError)(frame.message, frame.hint))
+
+    def refuse(self, pending: Any, error: MsgdError) -> None:
+        """Answer a call with an error."""
         pending.reply, pending.done = self.control.encode_error(error), True
 
     def lose(self, error: MsgdError) -> None:
         """The log process is gone: what was not answered is uncertain, what is on disk stays queued."""
-        for pending in list(self.pending):
+        for pending in list(self._parts()):
             if pending.done:
                 continue
             if pending.state:
-                self._finish(pending)
+                self.finish(pending)
             else:
-                self._refuse(pending, error)
+                self.refuse(pending.whole or pending, error)
         self._send_replies()
 
     # --- what happens later -----------------------------------------------------------------------------
@@ -254,8 +292,25 @@ class Submitting:
                 self._ended(wake)
             case Kind.EPOCH if wake.direction == model.OUT:
                 for pending in self._open(wake.peer):  # seqs without a receipt are void
-                    pending.numbered = pending.first_seq = pending.last_seq = 0
+                    if pending.state != model.STORED:
+                        pending.numbered = pending.first_seq = pending.last_seq = 0
+        if wake.has_reports and wake.direction == model.IN:
+            self._reported(wake)
         self._send_replies()
+
+    def _reported(self, wake: Wake) -> None:
+        """The peer says what was handled there."""
+        waiting = [pending for pending in self._open(wake.peer) if not pending.is_handled]
+        if not waiting:
+            return
+        record = self.control.place.reader.record(wake.offset)
+        for report in reports_of(decode_payload(record.payload, record.count)):
+            for pending in waiting:
+                if report.id in pending.asked:
+                    pending.handled.setdefault(report.id, (report.at_ns, report.consumer))
+        for pending in waiting:
+            if pending.is_over:
+                self.finish(pending)
 
     def trust_changed(self, number: int) -> None:
         """Something new about who this peer is, or whether it may get anything."""
@@ -267,8 +322,14 @@ class Submitting:
                     self._tell_more(pending)
         self._send_replies()
 
+    def _parts(self) -> Iterable[Any]:
+        """All that is waited for, a message to one peer each."""
+        if not self._gatherings:
+            return self.pending
+        return [part for call in self.pending for part in call.parts]
+
     def _open(self, number: int) -> list[Pending]:
-        return [p for p in self.pending if not p.done and p.peer.number == number]
+        return [p for p in self._parts() if not p.done and p.peer.number == number]
 
     def _consider(self, pending: Pending) -> None:
         """Answer where waiting longer tells nothing new: a person has to act first."""
@@ -276,12 +337,12 @@ class Submitting:
         try:
             self._refresh(pending)
             if pending.peer.number != before:  # the address became a peer's, which we did not watch
-                self._watch(pending.peer.number)
-                self._read_state(pending)
+                self.watch(pending.peer.number)
+                self.take_row(pending, self.control.row_of(pending.ids[-1]))
         except MsgdError:
             return  # it stays as it is: `lose` answers when the log process has gone
         if pending.is_waiting and pending.state == model.HELD and _is_settled(pending):
-            self._finish(pending)
+            self.finish(pending)
 
     def _check_receipt(self, pending: Pending) -> None:
         seq, their_ns, offset = self._receipts.get(pending.peer.number, (0, 0, 0))
@@ -291,12 +352,16 @@ class Submitting:
             and pending.last_seq <= seq
             and offset > pending.offset
         ):
+            is_new = pending.state != model.STORED
             pending.state, pending.reason, pending.receipt_ns = model.STORED, None, their_ns
-            self._finish(pending)
+            if pending.is_handled:
+                self.finish(pending)
+            elif is_new:
+                self._tell_more(pending)
 
     def _released(self, wake: Wake) -> None:
         seq = wake.first_seq
-        waiting = {p.offset: p for p in self.pending if not p.done and p.offset}
+        waiting = {p.offset: p for p in self._parts() if not p.done and p.offset}
         if not waiting:
             return
         record = self.control.place.reader.record(wake.offset)
@@ -316,7 +381,7 @@ class Submitting:
 
     def _move(self, pending: Pending, number: int) -> None:
         """The address became a peer's, and the message was released as one for that peer."""
-        self._watch(number)
+        self.watch(number)
         try:
             pending.peer = self.control.peer_state(number)
         except MsgdError:
@@ -324,7 +389,7 @@ class Submitting:
         self._check_receipt(pending)
 
     def _ended(self, wake: Wake) -> None:
-        waiting = {p.offset: p for p in self.pending if not p.done and p.offset}
+        waiting = {p.offset: p for p in self._parts() if not p.done and p.offset}
         if not waiting:
             return
         state, reason, places = _ended(self.control.place.reader.record(wake.offset).payload)
@@ -336,7 +401,7 @@ class Submitting:
             pending.reason = reason
             if len(pending.ends) == pending.count:
                 pending.state = state
-                self._finish(pending)
+                self.finish(pending)
             else:
                 self._check_receipt(pending)
 
@@ -344,18 +409,19 @@ class Submitting:
 
     def timeout_ms(self) -> float | None:
         """Until the next deadline of a call that `expire` may answer."""
-        due_s = min((p.deadline_s for p in self.pending if not p.done and p.state), default=None)
+        due_s = min((p.deadline_s for p in self._parts() if not p.done and p.state), default=None)
         return None if due_s is None else max(0.0, (due_s - time.monotonic()) * 1000 + 1)
 
     def expire(self) -> None:
         """Answer those whose time is over, with the state that they have now."""
         now_s = time.monotonic()
-        for pending in list(self.pending):
+        for pending in list(self._parts()):
             if not pending.done and pending.state and pending.deadline_s <= now_s:
-                self._finish(pending)
+                self.finish(pending)
         self._send_replies()
 
-    def _finish(self, pending: Pending) -> None:
+    def finish(self, pending: Pending) -> None:
+        """Nothing more is waited for: answer it as it stands."""
         if pending.done:
             return
         try:
@@ -365,7 +431,9 @@ class Submitting:
         except MsgdError as error:
             pending.reason = error.message
         if not pending.done:  # by what was heard meanwhile
-            pending.reply, pending.done = self.control.encode_reply(pending.answer()), True
+            if pending.whole is None:
+                pending.reply = self.control.encode_reply(pending.answer())
+            pending.done = True
 
     def _refresh(self, pending: Pending) -> None:
         """Why it waits, where it waits: whether it is held, and what can be done. Raises Uncertain."""
@@ -381,10 +449,14 @@ class Submitting:
         pending.pairing = advising.pairing(peer, asked, self.control.own_name) if peer.hold else None
 
     def _send_replies(self) -> None:
+        for gathering in list(self._gatherings):
+            gathering.look()
         ready = []
         while self.pending and self.pending[0].done:
             done = self.pending.popleft()
             ready.append(b"" if done.oneway else done.reply)
+            if self._gatherings and done is self._gatherings[0]:
+                self._gatherings.popleft()
         if ready:
             self.control.send(b"".join(ready))
 

@@ -16,21 +16,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from msgd import __version__, control, indexing, journal, ledger, systemd, worker
+from msgd import __version__, control, hooking, indexing, journal, ledger, systemd, worker
+from msgd.casters import Casters
 from msgd.children import Backoff, Child, Children, Ended, Kind, Then
-from msgd.config import Config
+from msgd.config import Config, Hook
 from msgd.dialling import NEVER_S, Course, Dialling
 from msgd.doors import Doors
 from msgd.errors import EX_IOERR, OK, UNEXPECTED, ConfigError, Fatal, MsgdError
+from msgd.hooks import Hooks
 from msgd.listening import port_of
 from msgd.lobby import Lobby
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.node import Node, node_of_key, node_with
+from msgd.note import Note
 from msgd.peer.frames import Rotation
 from msgd.pulse import Pulse
 from msgd.signals import Signals
 from msgd.trust.identity import NodeKey
+from msgd.wire.groups import CastsChanged
 from msgd.wire.ledger import (
     TABLE,
     DialFailed,
@@ -48,6 +52,10 @@ from msgd.wire.ledger import (
 from msgd.wire.pipe import Pipe
 from msgd.wire.trust import Admitted, Chain, Rotated
 
+CHANNELS = {
+    Kind.PEER: "link"
+}  # what a kind's channel to the log process is called there; else as it is itself
+HOOKS_STOP_S = 3.0  # hooks get this long to end what they run
 STOP_S = 4.5  # all children get this long after SIGTERM; systemd waits longer
 NO_REASON = DialFailed(0, "", 0.0)
 CAUGHT = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -99,6 +107,10 @@ class Supervisor:
         self._log_backoff = Backoff(random.random, first_s=0.05, cap_s=5.0)
         self._index_backoff = Backoff(random.random, first_s=0.5)
         self._log_at_s = self._index_at_s = 0.0
+        self.hooks = Hooks(self.children, self._fork_hook, random.random)
+        self.hooks.apply(config.hook)
+        self.casters = Casters(self.children, self._fork_cast, lambda: self.config.store, random.random)
+        self._say_stop_s = NEVER_S  # until then hooks may end, before the log process does
         self._failed: dict[int, DialFailed] = {}  # what the dials that end now have said, by peer
         self._stopping_until_s: float | None = None
 
@@ -126,18 +138,23 @@ class Supervisor:
 
     def _timeout_s(self) -> float:
         if self._stopping_until_s is not None:  # no other timer is acted on any more
-            return max(0.0, self._stopping_until_s - time.monotonic()) if self.children.by_pid else 0.0
+            until_s = min(self._stopping_until_s, self._say_stop_s)
+            return max(0.0, until_s - time.monotonic()) if self.children.by_pid else 0.0
         due = [self.pulse.due_s, self.dialling.next_s() if self.log else NEVER_S]
         due.append(self.doors.lobby.next_deadline_s() or NEVER_S)
         if not self.children.of(Kind.LOG):
             due.append(self._log_at_s)
-        elif self.log is not None and not self.children.of(Kind.INDEX):
-            due.append(self._index_at_s)
+        elif self.log is not None:
+            due += (self.hooks.next_s(), self.casters.next_s())
+            if not self.children.of(Kind.INDEX):
+                due.append(self._index_at_s)
         return max(0.0, min(due) - time.monotonic())
 
     def _do_timers(self) -> None:
         now_s = time.monotonic()
         if self._stopping_until_s is not None:
+            if now_s >= self._say_stop_s or not self.children.of(Kind.HOOK):
+                self._stop_log()
             if not self.children.by_pid or now_s >= self._stopping_until_s:
                 self.exit_code = OK
             return
@@ -152,6 +169,8 @@ class Supervisor:
         if self.log is not None:
             for course in list(self.dialling.due(now_s)):
                 self._dial(course, now_s)
+            self.hooks.start_due(now_s)
+            self.casters.start_due(now_s)
 
     # --- the log process --------------------------------------------------------------------------------
 
@@ -190,6 +209,8 @@ class Supervisor:
                     self.node = replace(self.node, chain=tuple(Rotation(*parts) for parts in frame.rotations))
                 case Rotated():
                     self._take_key()
+                case CastsChanged():
+                    self.casters.look(time.monotonic())
                 case ReloadAsked():
                     self._say_log(Reloaded(frame.token, self._reload()))
                 case Refused():
@@ -203,6 +224,7 @@ class Supervisor:
         """
         self.node = node_of_key(self.node, self._load_key())
         self.dialling.begin_anew(time.monotonic())
+        self.children.kill(signal.SIGTERM, Kind.CAST)  # it dials with the former one
 
     def _unhear(self, channel: socket.socket) -> None:
         """Nothing more comes from a log process: its channel or its signal said so, whichever was first."""
@@ -218,6 +240,8 @@ class Supervisor:
             self.dialling.learn(peer, now_s)
             self.doors.learn(peer)
         if self._stopping_until_s is not None:
+            if self.log is not None:
+                return  # it is told when the hooks have ended
             with suppress(OSError):  # it has just died
                 pipe.offer(Stop())  # it was still starting when the others were told
         elif self.log is None:
@@ -244,6 +268,7 @@ class Supervisor:
                 raise
         self.doors.open()
         self._start_index()
+        self.casters.look(time.monotonic())
         if first:
             journal.event(
                 "daemon.started",
@@ -284,7 +309,13 @@ class Supervisor:
     def _spawn(
         self, kind: Kind, label: str, body: Callable[[socket.socket], int | None], keep: list[int], data: Any
     ) -> Child | None:
-        name = {Kind.PEER: "link", Kind.CONTROL: "control", Kind.INDEX: "index"}[kind]
+        name = {
+            Kind.PEER: "link",
+            Kind.CONTROL: "control",
+            Kind.INDEX: "index",
+            Kind.HOOK: "hook",
+            Kind.CAST: "cast",
+        }[kind]
         with self._channel(name) as (channel, introduce):
             try:
                 child = self.children.spawn(
@@ -303,6 +334,20 @@ class Supervisor:
         config, reader, page = self.config, self.reader, self.page
         self._index_at_s = time.monotonic() + 1.0
         self._spawn(Kind.INDEX, "", lambda channel: indexing.run(channel, config, reader, page), [], None)
+
+    def _fork_hook(self, name: str, hook: Hook, note: Note) -> Child | None:
+        place, parent = self._place(), os.getpid()
+        return self._spawn(
+            Kind.HOOK,
+            name,
+            lambda channel: hooking.run(channel, place, name, hook, note, parent),
+            [],
+            (name, hook),
+        )
+
+    def _fork_cast(self) -> Child | None:
+        place, parent = self._place(), os.getpid()
+        return self._spawn(Kind.CAST, "", lambda channel: _cast(channel, place, parent), [], None)
 
     def _dial(self, course: Course, now_s: float) -> None:
         node, peer, reader = self.node, course.peer, self.reader
@@ -344,6 +389,10 @@ class Supervisor:
                 self._end_with(ended)
             case Then.REPLACE_ALL:
                 self._log_ended(ended, now_s)
+            case Then.RESTART if ended.child.kind == Kind.CAST:
+                self.casters.ended(ended, now_s)
+            case Then.RESTART if ended.child.kind == Kind.HOOK:
+                self.hooks.ended(ended, now_s)
             case Then.RESTART:
                 self._index_at_s = now_s + self._index_backoff.failed(now_s, ended.lived_s)
             case Then.BACK_OFF:
@@ -391,10 +440,21 @@ class Supervisor:
         """Orderly: nobody new, links say goodbye, the log commits, then everybody is gone."""
         journal.event("daemon.stopping", reason=reason)
         self.notifier.stopping("stopping")
+        self.hooks.stop()
+        self.children.kill(signal.SIGTERM, Kind.CAST)
+        self._say_stop_s = time.monotonic() + HOOKS_STOP_S
+        self._stopping_until_s = self._say_stop_s + STOP_S
+        self.doors.close()
+        self.doors.turn_out_all()
+
+    def _stop_log(self) -> None:
+        """The hooks have had their moment: now the log process, and with it everybody else."""
+        if self._say_stop_s == NEVER_S:
+            return
+        self._say_stop_s = NEVER_S
         self._stopping_until_s = time.monotonic() + STOP_S
         self._say_log(Stop())
         self._close_doors()
-        self.doors.turn_out_all()
 
     def _end_all(self) -> None:
         """Whoever is still there is killed and reaped: msgd leaves nobody behind."""
@@ -427,9 +487,15 @@ class Supervisor:
         return ""
 
     def _apply(self, config: Config) -> None:
+        if (config.files, config.peer) != (self.config.files, self.config.peer):
+            self.doors.turn_out_seated("files")  # who may go on comes again, and is judged by the new rules
         if config.history.search != self.config.history.search:
             self.children.kill(signal.SIGTERM, Kind.INDEX)  # the next one knows; it may be killed at any time
+        if config.store != self.config.store:
+            self.children.kill(signal.SIGTERM, Kind.CAST)
         self.config = config
+        self.casters.look(time.monotonic())
+        self.hooks.apply(config.hook)
         journal.set_level(config.log_level)
         limits = config.limits
         lobby = self.doors.lobby
@@ -451,6 +517,12 @@ class Supervisor:
                 str(history.keep_size or ""),
             )
         )
+
+
+def _cast(channel: socket.socket, place: control.Place, parent: int) -> int:
+    from msgd import casting  # what only this process needs costs the others no memory
+
+    return casting.run(channel, place, parent)
 
 
 def _unlink(sock: socket.socket) -> None:

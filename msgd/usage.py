@@ -19,6 +19,7 @@ BODIES = (Kind.OUT, Kind.IN, Kind.HELD, Kind.RECOVERED)  # records with messages
 
 # What files are for, by how their path in the state directory begins or ends; the first that fits counts.
 SORTS = (
+    ("files", "files" + os.sep, ""),  # the store, unless the configuration has it elsewhere
     ("set aside", "", ".broken"),
     ("log", LOG_DIRECTORY + os.sep, ""),
     ("index", "index.sqlite", ""),

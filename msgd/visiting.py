@@ -41,27 +41,33 @@ class Visit:
 
     @staticmethod
     def _reach(control: Knowing, peer: PeerState) -> Any:
-        if not peer.pinned or peer.removed:
-            raise NotTrusted(f"{peer.name} is not paired with this node.", f"msgctl pair ask {peer.name}")
+        addresses = addresses_of(control, peer)
         deadline_s = time.monotonic() + VISIT_S
-        addresses = control.addresses_of(peer)
-        settings = control.place.config.peer.get(peer.name)
-        if settings is not None and settings.address is not None:
-            addresses.insert(0, str(settings.address))
-        if not addresses:
-            text = f"{peer.name} has no address here, so it cannot be asked."
-            raise UsageError(text, f"Run it on {peer.name}, or `msgctl peer add` it with an address.")
         failed: Exception | None = None
         for address in addresses:
             try:
                 return visit(control.place.node, address, peer.identity, deadline_s)
             except (MeetingFailed, OSError) as error:
                 failed = failed or error
-        kind = NotTrusted if _is_refusal(failed) else MsgdError
+        kind = NotTrusted if is_refusal(failed) else MsgdError
         raise kind(f"{peer.name} cannot be asked: {failed}.", "`msgctl peer ls` says why, and what to do.")
 
 
-def _is_refusal(failed: Exception | None) -> bool:
+def addresses_of(control: Knowing, peer: PeerState) -> list[str]:
+    """Where a peer can be visited. Raises NotTrusted, UsageError."""
+    if not peer.pinned or peer.removed:
+        raise NotTrusted(f"{peer.name} is not paired with this node.", f"msgctl pair ask {peer.name}")
+    addresses = control.addresses_of(peer)
+    settings = control.place.config.peer.get(peer.name)
+    if settings is not None and settings.address is not None:
+        addresses.insert(0, str(settings.address))
+    if not addresses:
+        text = f"{peer.name} has no address here, so it cannot be asked."
+        raise UsageError(text, f"Run it on {peer.name}, or `msgctl peer add` it with an address.")
+    return addresses
+
+
+def is_refusal(failed: Exception | None) -> bool:
     """Whether it is a matter of who may talk."""
     if isinstance(failed, MeetingFailed) and failed.code:
         return bool(reaction(failed.code).hold)

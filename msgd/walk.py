@@ -17,6 +17,7 @@ from msgd.log.index import LANES, NUMBERED, RECEIVED, RECOVERED_IN, RECOVERED_OU
 from msgd.log.opened import Records
 from msgd.log.reader import Reader
 from msgd.log.record import Kind, Record, decode_ranges
+from msgd.marks import Marks
 from msgd.matches import Found, Match, first_of, singly
 from msgd.places import Places
 from msgd.rows import Filter
@@ -47,13 +48,19 @@ class Walk:
         self.states = States(view.indexes, view.upto, self.records.first_index, is_held)
         self.fates = Fates(self.states, on_damage)
         self.places = Places(view, reader, self.records, merged, open_from, on_damage)
-        view.deeper = self.states.renew
+        self.marks = Marks(view)
+        view.deeper = self._renew
         self.log = reader.log_id.hex()
         self.view = view
         self._reader = reader
         self._on_damage = on_damage
         self._is_held = is_held
         self._searching = searching
+
+    def _renew(self) -> None:
+        """More was read of what lies before."""
+        self.states.renew()
+        self.marks.renew()
 
     # --- messages that fit ------------------------------------------------------------------------------
 
@@ -68,6 +75,9 @@ class Walk:
         search = None if sieve.terms is None else self._searching.begin(sieve.terms)
         sifting = Sifting(self.records, self.fates, sieve, search, (lo, hi), self._on_damage)
         for places in self.places.lists(wanted, lo[0], hi[0] + 1, reverse, search):
+            if wanted.state == model.HANDLED:
+                yield from self.marks.only(sifting.read(places, None))
+                continue
             spans = None if wanted.state is None else self.fates.having(places, wanted.state)
             if spans is not None:
                 places = [place for place in places if place.offset in spans]

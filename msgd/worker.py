@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from msgd import exchanging, journal, link, meeting
 from msgd.asking import Ledger, LinkEnded
+from msgd.config import Config
 from msgd.log.reader import Reader
 from msgd.meeting import Answer, Found, WrongKey
 from msgd.node import Node
@@ -42,7 +43,9 @@ GUESSES = ("unknown", "wrong", "dead")
 # --- a connection that came in ------------------------------------------------------------------------------
 
 
-def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket, reader: Reader) -> int:
+def accept(
+    node: Node, sock: socket.socket, address: str, channel: socket.socket, reader: Reader, config: Config
+) -> int:
     """Body of the worker of a connection that came in; returns the exit code."""
     ledger = Ledger(channel)
     deadline_s = time.monotonic() + node.handshake_s
@@ -72,6 +75,10 @@ def accept(node: Node, sock: socket.socket, address: str, channel: socket.socket
         from msgd import serving  # few connections need it, and every start would wait for it
 
         return serving.serve(node, wire, reader, answer, channel)
+    if hello.want == "files":
+        from msgd import sharing
+
+        return sharing.serve(node, wire, config, answer, channel)
     return link.serve(node, wire, ledger, reader, answer, address)
 
 

@@ -47,6 +47,10 @@ commands() {
     for name in msgd msgctl; do ln -sfn "$PREFIX/bin/$name" "$DESTDIR$BINDIR/$name"; done
 }
 
+drop_in() {    # for who wants hooks; it permits nothing before it is copied into /etc/systemd/system/msgd.service.d
+    sed "s|/opt/msgd|$PREFIX|g" packaging/msgd-exec.conf | install -D -m 0644 /dev/stdin "$home/share/msgd-exec.conf"
+}
+
 accounts() {
     install -D -m 0644 packaging/msgd.sysusers.conf "$DESTDIR$SYSUSERSDIR/msgd.conf"
     install -D -m 0644 packaging/msgd.tmpfiles.conf "$DESTDIR$TMPFILESDIR/msgd.conf"
@@ -63,5 +67,6 @@ environment
 units systemd "$UNITDIR"
 units systemd/user "$USERUNITDIR"
 commands
+drop_in
 accounts
 if [ -z "$DESTDIR" ]; then this_machine; fi

@@ -11,10 +11,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgd.handed import Hearing, close_all
 from msgd.wire import varlink
 
 INTERFACE = "org.msgd.Control."
@@ -24,8 +25,9 @@ Script = Callable[["Connection", varlink.Call], None]
 class Connection:
     """One client of the server."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, fds: Sequence[int] = ()) -> None:
         self.sock = sock
+        self.fds = fds  # handed over with the call
 
     def reply(self, parameters: dict[str, Any] | None = None, *, continues: bool = False) -> None:
         self.sock.sendall(varlink.reply(parameters, continues=continues))
@@ -83,12 +85,14 @@ class ControlServer:
             self._threads[-1].start()
 
     def _serve(self, sock: socket.socket) -> None:
-        splitter = varlink.Splitter()
+        hearing = Hearing(sock)
         with sock, contextlib.suppress(OSError):
-            while data := sock.recv(1 << 18):
-                splitter.feed(data)
-                while (frame := splitter.next()) is not None:
-                    self._answer(Connection(sock), varlink.parse_call(frame))
+            while (said := hearing.read()) is not None:
+                for frame, fds in said:
+                    try:
+                        self._answer(Connection(sock, fds), varlink.parse_call(frame))
+                    finally:
+                        close_all(fds)
 
     def _answer(self, connection: Connection, call: varlink.Call) -> None:
         self.calls.append(call)

@@ -75,7 +75,7 @@ class Worker(Channel):
         self.kind = kind
         self.peer = 0
         self.identity = b""
-        self.is_told = self.is_service = self.is_deaf = self.is_stale = self.broken = False
+        self.is_told = self.is_service = self.is_sharing = self.is_deaf = self.is_stale = self.broken = False
         self.watching = set()
         self.heard: list[Any] = []
 

@@ -25,7 +25,7 @@ from msgd.log.errors import Damaged
 from msgd.log.files import REAL_FILES
 from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
-from msgd.log.record import Kind, Record, encode_ranges
+from msgd.log.record import FLAG_REPORTS, Kind, Record, encode_ranges
 from msgd.log.segment import list_bases
 from msgd.log.store import Store
 from msgd.rows import Filter, Row
@@ -65,6 +65,7 @@ SEARCHES = {
     "paired peer*": [("paired", False), ("peer", True)],
 }
 REASON = "because"
+RESULT = model.MESSAGE_KINDS.index("result")
 
 
 class SteppingClock(Clock):
@@ -112,6 +113,7 @@ class Known:
     receipt_at_ns: int | None = None
     life: list[Written] = field(default_factory=list)
     direction: int = model.OUT  # 0: it tells what was done here
+    tells_of: bytes = b""  # of a report: the id of the message
 
     @property
     def location(self) -> tuple[int, int]:
@@ -277,10 +279,13 @@ class World:
     def receive(self, peer: int, count: int, salt: int = 0) -> list[Known]:
         seq = self.inward.get(peer, 0) + 1
         known = self._write(Kind.IN, peer, count, salt, model.IN, seq)
-        for at, message in enumerate(known):
-            message.seq, message.state = seq + at, model.RECEIVED
-        self.inward[peer] = seq + count - 1
+        self._receive(peer, known)
         return known
+
+    def _receive(self, peer: int, known: list[Known]) -> None:
+        for message in known:
+            self.inward[peer] = message.seq = self.inward.get(peer, 0) + 1
+            message.state = model.RECEIVED
 
     def release(self, peer: int, count: int) -> None:
         """The first `count` of those that wait get their seqs, if they are in committed records."""
@@ -387,6 +392,43 @@ class World:
             message.receipt_at_ns = None if is_in else 77
         return known
 
+    def report(self, peer: int, about: int, kind: int, has_more: bool) -> None:
+        """Some message was handled, says this peer (`in`), or this node to it; alone or after another one."""
+        if not self.known:
+            return
+        raw = self.known[about % len(self.known)].message.id
+        more = [self._message(about)] if has_more else []
+        headers = {"handled": model.id_text(raw), "consumer": f"c{about % 3}"}
+        report = msgspec.structs.replace(self._message(0), kind=RESULT, headers=headers)
+        messages, line = [*more, report], self.line(peer)
+        fields = {Kind.IN: (model.IN, self.inward.get(peer, 0) + 1), Kind.HELD: (model.OUT, 0)}
+        direction, seq = fields.get(kind, (model.OUT, line.last + 1))
+        known = self._put(kind, peer, messages, direction, seq, flags=FLAG_REPORTS)
+        known[-1].tells_of = raw
+        if kind == Kind.IN:
+            self._receive(peer, known)
+        elif kind == Kind.HELD:
+            line.waiting += known
+        else:
+            self._number(line, known)
+
+    def report_of(self, m: Known) -> Known | None:
+        """The first report, of its peer or of this node, that a message was handled, if it asked for one."""
+        if m.message.headers.get("report") != "handled" or m.state not in (model.STORED, model.RECEIVED):
+            return None
+        for report in sorted(self.known, key=lambda known: known.location):
+            is_about = report.tells_of == m.message.id and report.record.peer == self.owner(m)
+            if is_about and report.direction not in (0, m.direction):
+                return report
+        return None
+
+    def mark_of(self, m: Known) -> tuple[int, str] | None:
+        """When a message was handled, and by whom."""
+        report = self.report_of(m)
+        if report is None:
+            return None
+        return report.message.sent_ns, report.message.headers["consumer"]
+
     def _number(self, line: Line, messages: list[Known]) -> None:
         for message in messages:
             line.last += 1
@@ -398,14 +440,27 @@ class World:
         self, kind: int, peer: int, count: int, salt: int, direction: int, seq: int, aux: int = 0
     ) -> list[Known]:
         messages = [self._message(salt + at) for at in range(count)]
+        return self._put(kind, peer, messages, direction, seq, aux)
+
+    def _put(
+        self,
+        kind: int,
+        peer: int,
+        messages: list[Message],
+        direction: int,
+        seq: int,
+        aux: int = 0,
+        flags: int = 0,
+    ) -> list[Known]:
         pieces = [encode(message) for message in messages]
         written = self.add(
             kind,
             peer=peer,
             direction=direction,
-            count=count,
+            count=len(messages),
             first_seq=seq,
             aux=aux,
+            flags=flags,
             payload=b"".join(pieces),
         )
         found, byte = [], 0
@@ -425,6 +480,10 @@ class World:
         else:
             raw = model.uuid7(1_700_000_000_000 + self._ids // 3 * 70_000, bytes(6) + number)
         headers = {"n": str(salt)} if salt % 2 else {}
+        if salt % 3 == 0:
+            headers["report"] = "handled"
+        if salt % 4 == 1 and self.known:
+            headers["thread"] = thread_of(self.known[salt % len(self.known)].message)
         return Message(
             raw, salt % len(model.MESSAGE_KINDS), salt, USERS[salt % 2], headers, BODIES[salt % len(BODIES)]
         )
@@ -506,7 +565,9 @@ class World:
             (
                 wanted.peer in (None, self.owner(m)),
                 wanted.direction in (None, m.direction),
-                wanted.state in (None, self.state_of(m)[0]),
+                wanted.state in (None, self.state_of(m)[0], model.HANDLED),
+                wanted.state != model.HANDLED or self.mark_of(m) is not None,
+                wanted.thread in (None, m.message.headers.get("thread"), model.id_text(m.message.id)),
                 wanted.kind in (None, m.message.kind),
                 wanted.user in (None, m.message.user),
                 wanted.id is None or m.message.id.hex().startswith(wanted.id),
@@ -521,6 +582,7 @@ class World:
         """The row that tells this message, without its cursor."""
         is_in, name = m.direction == model.IN, peer_name(self.owner(m)) if m.record.peer else ""
         state, reason = self.state_of(m)
+        handled_at_ns, handled_by = self.mark_of(m) or (None, None)
         return {
             "id": m.message.id,
             "peer": name,
@@ -539,6 +601,8 @@ class World:
             "headers": m.message.headers,
             "peer_number": self.owner(m),
             "location": m.location,
+            "handled_at_ns": handled_at_ns,
+            "handled_by": handled_by,
         }
 
     def close(self) -> None:
@@ -552,6 +616,11 @@ def _has(text: str, words: str, is_prefix: bool) -> bool:
     plain = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)).lower()
     row = " " + " ".join(re.findall(r"[^\W_]+", plain)) + " "
     return f" {words}" + ("" if is_prefix else " ") in row
+
+
+def thread_of(message: Message) -> str:
+    """The id of the first message of its thread."""
+    return message.headers.get("thread") or model.id_text(message.id)
 
 
 def peer_name(number: int) -> str:

@@ -80,6 +80,7 @@ def wanting(want: Want, said: Hello | None = None) -> Hello:
         "pair": {"port": 6743},
         "join": {"port": 6743, "invitation": bytes([6]) * 8, "proof": bytes([5]) * 32},
         "service": {"limits": LIMITS},
+        "files": {"limits": LIMITS},
     }[want]
     bare = msgspec.structs.replace(said or hello(), limits=None, link=None, want="pair", port=1)
     return msgspec.structs.replace(bare, want=want, **{"port": None, **keys})

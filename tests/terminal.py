@@ -55,6 +55,15 @@ class Terminal:
         """A line, and Enter."""
         os.write(self._master, line.encode() + b"\n")
 
+    def press(self, keys: str) -> None:
+        """Keys, without Enter."""
+        os.write(self._master, keys.encode())
+
+    def hang_up(self) -> None:
+        """Close the terminal; nothing can be read from it any more."""
+        os.close(self._master)
+        self._master = -1
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         os.write(self._master, b"\x03")
@@ -86,7 +95,8 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
 
 def _own_terminal() -> None:

@@ -15,19 +15,19 @@ from tests.gate_world import Node, code, here, identity, new_node
 
 __all__ = ["here"]
 
-LINKED = ("link", "service")
+LINKED = ("link", "service", "files")
 
 
 # --- the order of section 4 ---------------------------------------------------------------------------------
 
 
 def test_own_key_is_refused_before_anything_else(here: Node) -> None:
-    for want in ("link", "pair", "join", "service"):
+    for want in ("link", "pair", "join", "service", "files"):
         _, answer = here.hello("x", want, identity=here.key.identity)
         assert "self" == code(answer)
 
 
-@pytest.mark.parametrize("want", ["link", "pair", "join", "service"])
+@pytest.mark.parametrize("want", ["link", "pair", "join", "service", "files"])
 def test_a_blocked_peer_is_refused_whatever_it_wants(here: Node, want: str) -> None:
     peer = here.add("b", "b")
     here.person(PutPeer(1, "block", "eva", peer.number))

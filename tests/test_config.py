@@ -98,12 +98,15 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
             "colour = 1",
             (
                 "unknown key colour; known here: "
-                "access, history, limits, listen, log_level, name, pairing, peer, socket, state"
+                "access, files, group, history, hook, limits, listen, log_level, name, pairing, peer, "
+                "socket, state"
             ),
         ),
         ("[limits]\nwindow_byte = 1", "unknown key limits.window_byte; did you mean limits.window_bytes?"),
         ('[peer.b]\naddres = "x"', "unknown key peer.b.addres; did you mean peer.b.address?"),
         ("limits = 3", "limits is 3; expected a table: [limits]"),
+        ("[group.all]", "[group.all] is no name; expected 1 to 63 of a-z, 0-9 and '-', and not all"),
+        ('[group.web]\npeers = ["Node 2"]', 'group.web.peers is ["Node 2"]; expected a list of names'),
         ("peer = 3", "peer is 3; expected tables: [peer.NAME]"),
         ("[peer]\nb = 3", "peer.b is 3; expected a table: [peer.b]"),
         ("[peer.B]", "[peer.B] is no name; expected 1 to 63 of a-z, 0-9 and '-'"),
@@ -137,6 +140,13 @@ def test_an_error_names_the_file_that_had_the_last_word(tmp_path: Path) -> None:
         ),
         ('[history]\nkeep_size = "0M"', 'history.keep_size is "0M" (to keep everything, leave it out)'),
         ('[history]\nsearch = "yes"', 'history.search is "yes"; expected true or false'),
+        ('[files]\npeers = "all"', 'files.peers is "all"; expected "none", "read" or "write"'),
+        ('[peer.b]\nfiles = "all"', 'peer.b.files is "all"; expected "none", "read" or "write"'),
+        ('[files]\nstore = "files"', 'files.store is "files"; expected an absolute path'),
+        (
+            '[peer.b]\nquota = "much"',
+            'quota is "much" (not a size); expected how much one peer may put there, as "10G" or "500M"',
+        ),
         ("[history]\nkeep = 1", "unknown key history.keep; did you mean history.keep_time?"),
         ("name = = 3", "this is not valid TOML: Invalid value (at line 1, column 8)"),
     ],

@@ -42,13 +42,17 @@ def test_what_takes_how_much(nodes: Nodes) -> None:
     a.ctl("send", NOBODY, "--lines", "--timeout", "0", stdin=("x" * 900_000 + "\n") * 4)
     torn = a.state / "log" / f"{7:020d}.broken"
     torn.write_bytes(b"x" * 5000)
+    kept = a.state / "files" / "tree" / "engine.broken"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"x" * 5000)
 
     found = a.query("disk-usage")[0]
     sizes = {use["what"]: use["bytes"] for use in found["uses"]}
     segments = [f"log/{path.name}" for path in (a.state / "log").glob("*.log")]
     assert du(a, *segments) == sizes["log"]
     assert du(a, f"log/{torn.name}") == sizes["set aside"]
-    assert {"log", "index", "set aside", "other"} == sizes.keys()
+    assert du(a, "files/tree/engine.broken") == sizes["files"]
+    assert {"log", "index", "files", "set aside", "other"} == sizes.keys()
     assert sum(sizes.values()) == found["total_bytes"]
     assert found["available_bytes"] > 0
     assert 2 == len(segments) == found["segments"]

@@ -29,7 +29,7 @@ WANTED = st.builds(
     Filter,
     peer=st.none() | st.integers(1, 2),
     direction=st.none() | st.sampled_from((model.OUT, model.IN)),
-    state=st.none() | st.sampled_from(model.STATES),
+    state=st.none() | st.sampled_from((*model.STATES, model.HANDLED)),
     user=st.none() | st.just("bob"),
     grep=st.none() | st.just("h"),
 )
@@ -67,11 +67,16 @@ def test_changes_lead_from_each_state_to_the_next(
             )
             fit = set(world.expected(msgspec.structs.replace(wanted, state=None)))
             for m, state in was.items():
-                told = [(p.was, r.state) for p in found for r in p.rows if r.location == m.location]
+                pairs = [(p.was, r.state) for p in found for r in p.rows if r.location == m.location]
+                told = [(a, b) for a, b in pairs if a != b]
                 chain = [state, *(state for _, state in told)] if m in fit else [state]
                 assert [(a, b) for a, b in itertools.pairwise(chain)] == told
                 assert m not in fit or world.state_of(m)[0] == chain[-1]
-            rows = [r for p in found for r in p.rows if wanted.state in (None, r.state)]
+                report = world.report_of(m) if m in fit and len(chain) == 1 else None
+                is_marked = report is not None and report.location[0] >= since
+                assert [(state, state)] * is_marked == [pair for pair in pairs if pair not in told]
+            told_at_all = [r for p in found for r in p.rows]
+            rows = [r for r in told_at_all if wanted.state in (None, r.state, r.handled_at_ns and "handled")]
             assert rows == [r for p in history.changes(wanted, *bounds, flipped=flipped) for r in p.rows]
         history.close()
         world.close()

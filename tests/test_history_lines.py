@@ -66,6 +66,8 @@ def test_line_is_what_msgctl_makes_of_the_object(
             receipt_at_ns=receipt_at_ns,
             headers=message.headers,
             cursor="",
+            handled_at_ns=None,
+            handled_by=None,
             body=message.body,
         )
         expected.append(as_before(showing.message(row)))  # type: ignore[arg-type]

@@ -15,12 +15,14 @@ from msgd.keeper import remove
 from msgd.log import ahead, filling, gather, leaves, opened, words
 from msgd.log.record import Header, Kind
 from msgd.rows import Filter
-from tests.message_world import FIRST_NS, SEARCHES, TICK_NS, USERS, Known, World, rows, told
+from tests.message_world import FIRST_NS, SEARCHES, TICK_NS, USERS, Known, World, rows, thread_of, told
 
 PEERS = st.integers(1, 2)
 COUNTS = st.integers(1, 6)
 SALTS = st.integers(0, 40)
 STEPS_NS = st.integers(-300, 300).map(lambda ticks: ticks * TICK_NS)
+
+TOLD = (Kind.IN, Kind.OUT, Kind.HELD)  # how a report may come into the log
 
 STEPS = st.one_of(
     st.tuples(st.just("send"), PEERS, COUNTS, SALTS),
@@ -32,6 +34,7 @@ STEPS = st.one_of(
     st.tuples(st.just("end doubtful"), PEERS),
     st.tuples(st.just("epoch"), PEERS, st.sampled_from((model.OUT, model.IN))),
     st.tuples(st.just("recover"), PEERS, st.sampled_from((model.OUT, model.IN)), st.integers(1, 4)),
+    st.tuples(st.just("report"), PEERS, st.integers(0, 99), st.sampled_from(TOLD), st.booleans()),
     st.tuples(st.just("deed"), PEERS, st.sampled_from(("paired", "blocked", "removed"))),
     st.tuples(st.just("set_clock"), STEPS_NS),
     st.tuples(st.just("commit")),
@@ -217,7 +220,7 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     peer=st.none() | PEERS,
     direction=st.none() | st.sampled_from((model.OUT, model.IN)),
-    state=st.none() | st.sampled_from(model.STATES),
+    state=st.none() | st.sampled_from((*model.STATES, model.HANDLED)),
     kind=st.none() | st.none() | st.integers(0, 5),
     user=st.none() | st.none() | st.sampled_from(USERS),
     since_ns=TIMES,
@@ -243,6 +246,8 @@ def check(world: World, data: st.DataObject, questions: int) -> None:
             else:
                 after = some
                 asked["after"] = history.message_at(some.location).cursor
+            if data.draw(st.booleans()):
+                asked["thread"] = thread_of(some.message)
         wanted = Filter(**asked)
         expected = [world.row_of(m) for m in world.expected(wanted, after)]
         assert expected == [told(row) for row in rows(history, wanted)]

@@ -81,6 +81,15 @@ def test_strangers_cannot_shut_out_a_known_source(sock: socket.socket) -> None:
     assert known in here.guests
 
 
+def test_many_connections_may_come_from_a_known_source_at_once(sock: socket.socket) -> None:
+    """Fifty clients there want files."""
+    here = Lobby(64, 4, 16, HANDSHAKE_S)
+    here.known_sources.add("192.0.2.1")
+    assert [[]] * 16 == [here.enter(sock, ("192.0.2.1", n), 0.0)[1] for n in range(16)]
+    strangers = [here.enter(sock, ("192.0.2.2", n), 0.0) for n in range(5)]
+    assert [[]] * 4 + [[strangers[0][0]]] == [leaving for _, leaving in strangers]
+
+
 def test_known_sources_use_ordinary_places_when_the_reserved_ones_are_taken(sock: socket.socket) -> None:
     """After a cut of the network all peers come back at once: reserved places are more places, not fewer."""
     here = lobby()
@@ -145,7 +154,7 @@ def test_who_waits_for_verdicts_has_no_place_of_a_stranger(sock: socket.socket) 
 @pytest.mark.parametrize("want", SEATS)
 def test_the_oldest_of_too_many_leaves_its_seat(sock: socket.socket, want: str) -> None:
     seats, _ = SEATS[want]
-    here = lobby(places=64)
+    here = lobby(places=seats + 1)
     guests = fill(here, sock, seats + 1)
     assert [[]] * seats + [[guests[0]]] == [here.seat(guest, want, 0.0) for guest in guests]
     assert guests[1:] == list(here.all())

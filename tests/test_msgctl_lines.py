@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from msgctl.client import Client, new_ids
+from msgctl.lines import _by_state
 from msgctl.pipeline import BATCH_BYTES, batches, send_many
+from msgctl.receipts import reached
 from msgd.errors import StorageRefused
 from msgd.model import MAX_MESSAGE_BYTES
 from msgd.wire import varlink
@@ -221,3 +223,13 @@ def test_ids_made_in_bulk_are_uuid7() -> None:
     assert {(id.variant, id.version) for id in ids} == {(uuid.RFC_4122, 7)}
     assert [str(id) for id in ids] == [str(id).lower() for id in ids]
     assert abs((ids[0].int >> 80) - time.time() * 1000) < 60_000
+
+
+def test_each_line_tells_its_own_mark() -> None:
+    """Of those that were stored only some may have been handled when the time was over."""
+    answer = {"state": "stored", "first_seq": 7, "states": None, "handled": [None, 5]}
+    told = [(ids, one["first_seq"], reached(one)) for ids, one in _by_state(["a", "b"], answer)]
+    assert [(["a"], 7, "stored"), (["b"], 8, "handled")] == told
+    ended = {**answer, "states": ["stored", "expired"], "reason": "late", "handled": [5, None]}
+    told = [(ids, one["first_seq"], reached(one)) for ids, one in _by_state(["a", "b"], ended)]
+    assert [(["a"], None, "handled"), (["b"], None, "expired")] == told

@@ -228,10 +228,12 @@ def test_short_is_one_line(server: ControlServer, run: Runner) -> None:
     keep(server, "a")
     keep(server, "b", state="rejected", reason="too big", text="one\ntwo\n")
     keep(server, "c", kind="file", state="received", text=None, data="/wA=")
+    keep(server, "d", kind="file", text="a.txt", headers={"op": "put", "file": "a.txt"})
     assert run("log").out == (
         "Nov 21 12:00:00 node1 -> node3: hola\n"
         "Nov 21 12:00:00 node1 -> node3 [rejected: too big]: one\n    two\n"
         "Nov 21 12:00:00 node1 -> node3 (file): [2 bytes of data]\n"
+        "Nov 21 12:00:00 node1 -> node3 (file put): a.txt\n"
     )
     assert run("log", "-o", "short-iso").out.startswith("2026-11-21T12:00:00+0000 node1 -> node3: hola\n")
 

@@ -62,6 +62,19 @@ def test_the_service_is_as_walled_in_as_promised() -> None:
     assert "exposure level for msgd.service: 1.2" in done.stdout
 
 
+def test_systemd_takes_the_drop_in_for_hooks(tmp_path: Path) -> None:
+    """It is sound together with the unit, and brings the exposure level to 1.8."""
+    require("systemd")
+    units = with_commands_that_exist(UNITS, tmp_path)
+    drop_in = tmp_path / "msgd.service.d/msgd-exec.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text((REPOSITORY / "packaging/msgd-exec.conf").read_text())
+    done = analyze("verify", *units)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    report = analyze("security", "--offline=yes", str(tmp_path / "msgd.service")).stdout
+    assert "exposure level for msgd.service: 1.8" in report
+
+
 def test_user_and_system_units_have_the_same_names() -> None:
     """What an operator knows of the one holds for the other."""
     assert names(USER_UNITS) == names(UNITS)
@@ -110,6 +123,9 @@ def test_a_package_has_all_its_parts_in_place(package: Path) -> None:
     assert "ExecStart=/usr/lib/msgd/bin/msgd\n" in service
     assert "/opt/msgd" not in service
     assert sorted(path.name for path in (package / "usr/lib/systemd/user").iterdir()) == names(USER_UNITS)
+    drop_in = (package / "usr/lib/msgd/share/msgd-exec.conf").read_text()
+    assert "0644 /usr/lib/msgd/share/msgd-exec.conf /etc/systemd/system/" in drop_in
+    assert "/opt/msgd" not in drop_in
     assert (package / "usr/lib/sysusers.d/msgd.conf").is_file()
     assert (package / "usr/lib/tmpfiles.d/msgd.conf").is_file()
 

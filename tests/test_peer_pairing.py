@@ -79,7 +79,13 @@ def states(pair: LinkPair) -> set[str]:
 
 @pytest.mark.parametrize(
     ("want", "state"),
-    [("link", WELCOME_DUE), ("pair", COMMIT_DUE), ("join", JOINED_DUE), ("service", SERVICE_DUE)],
+    [
+        ("link", WELCOME_DUE),
+        ("pair", COMMIT_DUE),
+        ("join", JOINED_DUE),
+        ("service", SERVICE_DUE),
+        ("files", SERVICE_DUE),
+    ],
 )
 def test_a_good_hello_decides_what_is_due(want: Want, state: str) -> None:
     """At both ends, and each may be refused."""

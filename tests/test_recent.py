@@ -115,3 +115,17 @@ def test_no_id_is_ever_taken_for_new_again(steps: list[tuple[str, object]], keys
                 assert its_end <= ids.start
     finally:
         recent.GENERATION = before
+
+
+def test_a_message_to_a_group_is_known_for_each_peer_alone() -> None:
+    ids = RecentIds(horizon_ms=4)
+    ids.add(recent.keys_of([timed(5)], 7), 100)
+    assert [recent.key_of(timed(5), 7)] == ids.seen([recent.key_of(timed(5), n) for n in (6, 7, 8)])
+    assert [recent.key_of(timed(5), recent.TO_A_GROUP)] == ids.seen([recent.key_of(timed(5), 0)])
+    assert [] == ids.seen([timed(5)])
+
+
+def test_a_key_of_a_peer_is_as_doubtful_as_its_id() -> None:
+    ids = RecentIds(horizon_ms=10)
+    keys = {recent.key_of(raw, 7): raw for raw in (timed(10), timed(11), keyed(1))}
+    assert [timed(10), keyed(1)] == [keys[key] for key in ids.doubtful([*keys])]

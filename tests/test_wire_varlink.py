@@ -150,6 +150,10 @@ def test_description_is_parsed_by_a_foreign_client() -> None:
         "PairReject", "PairInvite", "PairJoin", "Identity", "IdentityRotate", "Verify", "Recover", "Status",
         "Reload", "DiskUsage", "Vacuum",
         "Export", "ImportPart", "Import",
+        "FileList", "FilePut", "FileGet", "FileDup", "FileRemove",
+        "SendGroup", "Groups", "FileCast", "FileCastBegin", "FileCasts", "FileCastCancel",
+        "RecvBegin", "RecvNext", "RecvSettle",
+        "Consumers", "ConsumerQueue", "ConsumerRetry", "ConsumerRemove",
     } == methods  # fmt: skip
     assert [name for name, member in found.members.items() if not member.doc.strip()] == []
 

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from msgd import worker
+from msgd.config import load
 from msgd.log.reader import Reader
 from msgd.node import Node
 from msgd.trust import tls
@@ -33,6 +34,7 @@ SOON_S = 10.0
 HANDSHAKE_S = 5.0
 NOWHERE = DirectionState(bytes(16), 0, bytes(32))
 HOST = "127.0.0.1"
+CONFIG = load("/dev/null", {"HOME": "/"}, 1000)
 
 F = TypeVar("F")
 
@@ -146,7 +148,7 @@ class Ends:
         sock = self.connection()
         reader = Reader("/nonexistent", lambda: 0)
         address = f"192.0.2.9:{sock.getpeername()[1]}"
-        body = End(lambda channel: worker.accept(here, sock, address, channel, reader), sock)
+        body = End(lambda channel: worker.accept(here, sock, address, channel, reader, CONFIG), sock)
         return self._made(body)
 
     def connection(self) -> socket.socket:

@@ -19,7 +19,7 @@ missing without one is damage, unless it is the beginning of the log.
 | 12 | version | u8 | 1 |
 | 13 | kind | u8 | below |
 | 14 | direction | u8 | 0 none, 1 out, 2 in |
-| 15 | flags | u8 | bit 0: ends the checkpoints that begin a segment; bit 1: held, `aux` ends with pairing |
+| 15 | flags | u8 | bits, below |
 | 16 | length | u32 | bytes of the payload |
 | 20 | begin | u64 | log offset where the write began that carried this record |
 | 28 | peer | u32 | local number of the peer, 0 none |
@@ -34,6 +34,10 @@ missing without one is damage, unless it is the beginning of the log.
 | 120 | payload | | |
 | 120 + length | crc | u32 | of the payload |
 
+Flags: bit 0 ends the checkpoints that begin a segment; bit 1, of held: `aux` ends with pairing; bit 2: among
+the messages are reports (`msgd.wire.reports`); bit 3, of out and held: one message of a group, whose id other
+records have, too.
+
 `aux` of a held record: its expiry, Unix ns, 0 never; of a receipt or recovered: the receiver's clock, Unix
 ns; of the first record of a segment: the inode of the file that it was written to, 0 unknown.
 
@@ -45,8 +49,9 @@ ns; of the first record of a segment: the inode of the file that it was written 
 | 4 | held | messages verbatim, without seq |
 | 5 | released | ranges `<QIII`: log offset of a held record, first byte, bytes, messages; gives them seqs |
 | 6 | ended | msgpack: state, reason, [[log offset of a record, index], …] |
-| 7 8 9 10 | peer, epoch, cursor, clock_step | msgpack, defined by `msgd.delivery` |
-| 11 | checkpoint | msgpack, defined by `msgd.delivery` |
+| 7 8 10 | peer, epoch, clock_step | msgpack, defined by `msgd.standing` |
+| 9 | cursor | msgpack, defined by `msgd.cursors` |
+| 11 | checkpoint | msgpack, defined by `msgd.standing` and `msgd.cursors` |
 | 12 | recovered | messages verbatim, with their former seqs; with count 0 the msgpack of an `epoch` |
 
 **An append** is what one write and one fdatasync carried, at most 1 MiB: one or more records with the same

@@ -29,6 +29,7 @@ def store(index: Index, harvest: Harvest, front: Front | None = None) -> None:
         (harvest.epochs, index.epoch),
         (harvest.recovered, index.recovered),
         (harvest.control, index.control),
+        (harvest.reports, index.report),
     )
     for groups, table in grouped:
         for group, entries in groups.items():

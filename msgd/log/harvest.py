@@ -1,8 +1,8 @@
 """What of a record goes into the index: taken from one record after another, put in all at once.
 
 The index process fills the file with it, and a query the part of the log that the file does not hold yet.
-`released`, `ended` and `checkpoint` records must be decoded for that; the ids of messages only where they
-are asked for (`with_ids`), and then nothing of a message but its id.
+`released`, `ended` and `checkpoint` records must be decoded for that, and those few that hold reports; the
+ids of messages only where they are asked for (`with_ids`), and then nothing of a message but its id.
 
 A checkpoint counts as a receipt for as much as it says the peer has: a receipt's own record may be gone,
 with a segment that is not kept any more.
@@ -19,6 +19,8 @@ import msgspec
 from msgd import model
 from msgd.log.errors import Damaged
 from msgd.log.index import (
+    BY_PEER,
+    BY_US,
     CONTROL,
     ENDING,
     EPOCH,
@@ -32,9 +34,22 @@ from msgd.log.index import (
     RECOVERED_IN,
     RECOVERED_OUT,
     RELEASE,
+    REPORT,
+    REPORT_GROUPS,
     WAITING,
 )
-from msgd.log.record import CRC_RESIDUE, HEADER_BYTES, OVERHEAD_BYTES, Header, Kind, decode_ranges, header_at
+from msgd.log.record import (
+    CRC_RESIDUE,
+    FLAG_REPORTS,
+    HEADER_BYTES,
+    OVERHEAD_BYTES,
+    Header,
+    Kind,
+    decode_ranges,
+    header_at,
+)
+from msgd.wire.codec import decode_payload
+from msgd.wire.reports import reports_of
 
 ID_BYTES = 16
 LANE_OF = {Kind.OUT: NUMBERED, Kind.IN: RECEIVED, Kind.HELD: WAITING, Kind.RELEASED: NUMBERED}
@@ -44,9 +59,9 @@ READ_WITH_IDS = READ_KINDS | PLACE_KINDS | {Kind.RECOVERED}
 CONTROL_KINDS = frozenset({Kind.PEER, Kind.EPOCH, Kind.CLOCK_STEP})
 IN, RECEIPT_KIND = Kind.IN, Kind.RECEIPT
 
-# prefix, kind, length, peer, count, first_seq and wall_ns of a header, and of a message behind it the
+# prefix, kind, flags, length, peer, count, first_seq and wall_ns of a header, and of a message behind it the
 # head and the bytes of its id
-LOOK = struct.Struct("<13sB2xI8xIIQ40xQ28xx2s16s")
+LOOK = struct.Struct("<13sBxBI8xIIQ40xQ28xx2s16s")
 ID_HEAD = b"\xc4\x10"  # `bin 16`, behind the byte of the array
 SMALL = 1024  # bytes of a payload, below which a record is checked by one CRC
 BEHIND = bytes(LOOK.size - HEADER_BYTES)  # so that the last record of a block can be looked at like any other
@@ -119,6 +134,7 @@ class Harvest:
         self.endings: list[bytes] = []
         self.recovered: Grouped = defaultdict(list)
         self.control: Grouped = defaultdict(list)
+        self.reports: Grouped = defaultdict(list)
         self.ids: list[bytes] = []
         self.damage: list[Damaged] = []
         self._offsets: list[int] = []  # of places
@@ -126,7 +142,7 @@ class Harvest:
 
     def wants(self, header: Header) -> bool:
         """Whether `take` needs the payload of this record."""
-        return header.kind in self._read_kinds
+        return header.kind in self._read_kinds or bool(header.flags & FLAG_REPORTS)
 
     def take_block(self, block: bytes, at: int, stop: int, prefix: bytes) -> int:
         """Take in the records that stand in a row in `block`, which begins at log offset `at`, before `stop`.
@@ -146,14 +162,14 @@ class Harvest:
         last = min(size - HEADER_BYTES, stop - at - 1)
         block += BEHIND
         while place <= last:
-            start, kind, length, peer, count, first_seq, wall_ns, head, raw = look(block, place)
+            start, kind, flags, length, peer, count, first_seq, wall_ns, head, raw = look(block, place)
             end = place + length + OVERHEAD_BYTES
             if start != prefix or end > size:
                 break
             if length < SMALL:
                 if crc32(block[place:end]) != residues[length]:
                     break
-            elif not _is_sound(block, place, end, whole=with_ids):
+            elif not _is_sound(block, place, end, whole=with_ids or flags > 0):
                 break
             if kind in place_kinds:
                 offset = at + place
@@ -164,6 +180,8 @@ class Harvest:
                 add_offset(offset)
                 add_wall(wall_ns)
                 messages += count
+                if flags & FLAG_REPORTS:
+                    self._take_reports(block[place + HEADER_BYTES : end - 4], count, offset, peer, is_in)
                 if not with_ids:
                     pass
                 elif count == 1 and head == ID_HEAD:
@@ -236,7 +254,9 @@ class Harvest:
         self.messages += header.count
         self._offsets.append(header.offset)
         self._walls.append(header.wall_ns)
-        if payload is not None:
+        if payload is not None and header.flags & FLAG_REPORTS:
+            self._take_reports(payload, header.count, header.offset, header.peer, is_in)
+        if payload is not None and self._with_ids:
             self._take_ids(payload, header.count, header.offset, is_in)
 
     def _take_ids(self, payload: bytes, count: int, offset: int, is_in: bool) -> None:
@@ -244,6 +264,17 @@ class Harvest:
             found = _decode_ids(b"\xdd" + count.to_bytes(4, "big") + payload)
             at = offset << 17 | is_in
             self.ids += map(ID.pack, map(_id_of, found), range(at, at + 2 * count, 2))
+        except (msgspec.MsgspecError, struct.error) as error:
+            self._tell(offset, error)
+
+    def _take_reports(self, payload: bytes, count: int, offset: int, peer: int, is_in: bool) -> None:
+        """What they say: of this node's messages if the peer reports, of the peer's if this node does."""
+        group = peer * REPORT_GROUPS + (BY_PEER if is_in else BY_US)
+        try:
+            for report in reports_of(decode_payload(payload, count)):
+                place = offset << 17 | report.place << 1 | is_in
+                name = report.consumer.encode()
+                self.reports[group].append(REPORT.pack(report.id, place, report.at_ns, name))
         except (msgspec.MsgspecError, struct.error) as error:
             self._tell(offset, error)
 

@@ -11,6 +11,7 @@ are sorted lists (`leaves`); numbers are big-endian, so that bytes sort as they 
 | epoch | peer · 8 + 0 out, 1 in | offset u64, base u64 |
 | recovered | peer · 8 + 3 out, 4 in | first seq u64, count u32, offset u64 |
 | control | peer, 0 none | offset u64, kind u8: what was done and what befell this node, of all but messages |
+| report | peer · 2 + 0 by it, 1 by us | id 16 bytes, u64 as below, reporter's clock u64, consumer 63 bytes |
 | release | 0 | record u64, byte u32, count u32, first seq u64, offset u64 |
 | ending | 0 | record u64, index u32, offset u64, state u8 |
 | id | 0 | id 16 bytes, u64: offset · 2¹⁷ + index · 2 + (0 out, 1 in) |
@@ -18,11 +19,12 @@ are sorted lists (`leaves`); numbers are big-endian, so that bytes sort as they 
 The lanes: 0 out and released, 1 in, 2 held, 3 and 4 what was recovered of out and of in.
 
 A `release` is a range of the `released` record at `offset`: messages from that byte of the payload of
-`record` on. An `ending` is a message, by its record and its index there, that the `ended` record at `offset`
-names; its state is the place in `model.STATES`. Four more tables have SQL's columns: `zone` (the first and
-last stored time of up to ZONE places in a row, numbered 1 2 3 …), `damage` (what could not be read), `gap`
-(what is not kept any more and was removed from here, too), `about` (`derived`, where it is said when the
-file counts).
+`record` on. An `ending` is a message, by its record and its index there, that the `ended` record at
+`offset` names; its state is the place in `model.STATES`. A `report` begins with the id of the message that
+it tells of; the u64 says where the report itself stands. Four more tables have SQL's columns: `zone` (the
+first and last stored time of up to ZONE places in a row, numbered 1 2 3 …), `damage` (what could not be
+read), `gap` (what is not kept any more and was removed from here, too), `about` (`derived`, where it is
+said when the file counts).
 
 The wall clock may have stepped within a zone: zones only tell what can be skipped, the order is always that
 of log offsets.
@@ -51,6 +53,7 @@ ENDING: Final = struct.Struct(">QIQB")
 ID: Final = struct.Struct(">16sQ")
 RECOVERED: Final = struct.Struct(">QIQ")
 CONTROL: Final = struct.Struct(">QB")
+REPORT: Final = struct.Struct(">16sQQ63s")
 KEY: Final = struct.Struct(">Q")
 ENDING_KEY: Final = struct.Struct(">QI")
 
@@ -63,6 +66,7 @@ TABLES = (
     Table("id", ID.size, False),  # random: nothing to pack
     Table("recovered", RECOVERED.size, True),
     Table("control", CONTROL.size, True),
+    Table("report", REPORT.size, True),
 )
 SCHEMA = (
     "".join(table.schema for table in TABLES)
@@ -87,6 +91,8 @@ PUT_ZONE = (
 
 NUMBERED, RECEIVED, WAITING, RECOVERED_OUT, RECOVERED_IN = range(5)  # the lanes of a peer
 LANES = 8
+BY_PEER, BY_US = range(2)  # who reports
+REPORT_GROUPS = 2  # of a peer
 IN_LANES = frozenset({RECEIVED, RECOVERED_IN})
 IS_IN = 1  # the last bit of an entry of `id`
 
@@ -96,14 +102,14 @@ Location = tuple[int, int]  # log offset of the record where a message first sto
 class Index(Derived):
     """The tables of one open database. Reading them raises sqlite3.Error where the file is damaged."""
 
-    version = 3
+    version = 4
     schema = SCHEMA
 
     def __init__(self, db: sqlite3.Connection, inode: int = 0) -> None:
         super().__init__(db, inode)
         tables = (Leaves(db, table) for table in TABLES)
         self.place, self.receipt, self.epoch, self.release, self.ending, self.id, *more = tables
-        self.recovered, self.control = more
+        self.recovered, self.control, self.report = more
 
     @classmethod
     def private(cls) -> Self:
@@ -189,6 +195,14 @@ def known_ids(path: str, log: str, log_id: bytes, ids: Iterable[bytes]) -> tuple
     `log` is the directory of the log. The offset is 0 when there is no index that can be used. Opens and
     closes the file: 0.5 ms.
     """
+    found, position = known_records(path, log, log_id, ids)
+    return sorted({raw for raw, _ in found}), position
+
+
+def known_records(
+    path: str, log: str, log_id: bytes, ids: Iterable[bytes]
+) -> tuple[list[tuple[bytes, int]], int]:
+    """As `known_ids`, each with the log offset of its record: one id may have many, of a group."""
     try:
         index = Index.open(path, log_id)
     except (NotUsableError, sqlite3.Error):
@@ -196,7 +210,7 @@ def known_ids(path: str, log: str, log_id: bytes, ids: Iterable[bytes]) -> tuple
     try:
         found = list(index.submitted(ids))
         kept = list_extents(REAL_FILES, log, index.position) if found else []
-        return sorted({raw for raw, at in found if any(lo <= at < hi for lo, hi in kept)}), index.position
+        return [(raw, at) for raw, at in found if any(lo <= at < hi for lo, hi in kept)], index.position
     except sqlite3.Error:
         return [], 0
     finally:

@@ -15,7 +15,7 @@ Keep = Callable[[list[bytes]], list[bytes]]
 
 RECEIPT_OFFSET = slice(8, 16)  # of the record, in entries whose key is something else
 RECOVERED_OFFSET = slice(12, 20)
-ID_OFFSET = slice(16, 24)
+ID_OFFSET = slice(16, 24)  # the same of reports
 ID_BITS = 17  # behind the offset
 
 
@@ -38,6 +38,8 @@ def _prune(index: Index, new: Sequence[Gap]) -> Iterator[None]:
         yield from _filter(index.recovered, group, b"", None, _kept(new, RECOVERED_OFFSET, 0))
     for peer in list(index.receipt.groups()):
         yield from _filter(index.receipt, peer, b"", None, _last_receipts(new))
+    for group in list(index.report.groups()):
+        yield from _filter(index.report, group, b"", None, _kept(new, ID_OFFSET, ID_BITS))
     yield from _filter(index.id, 0, b"", None, _kept(new, ID_OFFSET, ID_BITS))
     for gap in new:
         index.db.execute("DELETE FROM zone WHERE lo >= ? AND hi <= ?", gap)

@@ -35,6 +35,8 @@ CRC_RESIDUE = 0x2144DF1C  # CRC-32 of anything followed by its own CRC-32
 ZERO_HEAD = bytes(32)
 FLAG_GROUP_ENDS = 1  # the last checkpoint of the group that a segment begins with
 FLAG_HOLD_ENDS = 2  # held: `aux` counts only as long as the peer is not paired
+FLAG_REPORTS = 4  # out, in, held, recovered: among its messages are reports (`wire.reports`)
+FLAG_GROUP = 8  # out, held: one message, whose id may stand for other peers, too
 
 Range = tuple[
     int, int, int, int

@@ -70,7 +70,7 @@ class Rotation(msgspec.Struct, array_like=True, frozen=True):
     by_new: Signature
 
 
-Want = Literal["link", "pair", "join", "service"]  # what a connection is for
+Want = Literal["link", "pair", "join", "service", "files"]  # what a connection is for
 Chain = Annotated[list[Rotation], msgspec.Meta(max_length=8)]
 
 
@@ -139,6 +139,7 @@ HELLO_KEYS = {
     "pair": ("port",),
     "join": ("port", "invitation", "proof"),
     "service": ("limits",),
+    "files": ("limits",),
 }
 
 

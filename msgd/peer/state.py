@@ -71,7 +71,13 @@ Table = Mapping[tuple[str, str, type[Frame]], str]
 ON_LINK: tuple[type[Frame], ...] = (Batch, Receipt, Ping, Pong, State, Epoch, EpochDone)
 
 # What a good hello leads to, by its `want`.
-WANTED = {"link": WELCOME_DUE, "pair": COMMIT_DUE, "join": JOINED_DUE, "service": SERVICE_DUE}
+WANTED = {
+    "link": WELCOME_DUE,
+    "pair": COMMIT_DUE,
+    "join": JOINED_DUE,
+    "service": SERVICE_DUE,
+    "files": SERVICE_DUE,
+}
 
 # The acceptor may refuse up to its reveal, the dialler only the reveal itself: beside it a verdict of the
 # acceptor may be under way already.

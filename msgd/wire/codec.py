@@ -58,8 +58,8 @@ _decode_any = msgspec.msgpack.Decoder(list[Any]).decode
 encode = _encoder.encode
 
 
-def check_payload(payload: bytes | memoryview, count: int) -> None:
-    """That this payload of somebody else is `count` messages, which every reader will be able to read.
+def check_payload(payload: bytes | memoryview, count: int) -> list[Message]:
+    """The `count` messages that this payload of somebody else is, which every reader will be able to read.
 
     Raises `msgspec.MsgspecError` or ValueError.
     """
@@ -75,6 +75,7 @@ def check_payload(payload: bytes | memoryview, count: int) -> None:
             raise ValueError(f"a message of kind {message.kind}, which nobody sends")
         if not 0 <= message.sent_ns <= MOST_NS:
             raise ValueError(f"a message that was sent at {message.sent_ns}")
+    return messages
 
 
 def decode_payload(payload: bytes | memoryview, count: int) -> list[Message]:

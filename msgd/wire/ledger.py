@@ -4,13 +4,15 @@ Every process that is not the log process has one channel to it. A `token` comes
 A request that changes the log is answered after the commit, never before.
 
 supervisor  says  Introduce Ping Plan Settings Reloaded Stop
-            hears Pong Peers DialNow DialFailed ReloadAsked Chain Rotated Admitted
+            hears Pong Peers DialNow DialFailed ReloadAsked Chain Rotated Admitted CastsChanged
 control     says  Submit Watch PutPeer Cancel Nudge Snapshot Reload
                   Act Requests Decide Invite PutJoin Rotate PutRecovered AskNeeded Vacuum
                   Release Export Unreceipted OpenParcel BeginEpoch PutCarried PutPosition
+                  Spread CastsChanged
             hears Submitted Duplicates Wake Done Refused State Reloaded
                   RequestList Invited TrustChanged Needed Released Exported Batches ParcelOpened
-                  Moved
+                  Moved Placed
+            as whoever receives for a consumer: see `wire.consuming`
 link        says  MayDial TakeHello Opened HeadAt OpenEpoch Proven FirstUnreceipted Ready
                   Batch Receipt Clocks DialFailed Tell KeyFound FileRequest TheirVerdict JoinDone
             hears Granted Taken Denied HeadIs EpochOpened UnreceiptedFrom Done
@@ -19,7 +21,9 @@ index       says  Watch Indexed Vacuum
             hears Wake Needed
 """
 
+from msgd.wire import consuming
 from msgd.wire.frame import DirectionState, EpochEnds, Frame
+from msgd.wire.groups import CastsChanged, Placed, Spread
 from msgd.wire.keeping import AskNeeded, Needed, Vacuum
 from msgd.wire.parcel import (
     Batches,
@@ -186,6 +190,7 @@ class Submit(Frame):
     user: str = ""  # who sends
     gone: list[bytes] = []  # ids that Duplicates named, of messages that are not kept any more
     gone_upto: int = 0  # as far as this log offset
+    has_reports: bool = False  # among the messages (`wire.reports`)
 
 
 class Submitted(Frame):
@@ -237,6 +242,7 @@ class Wake(Frame):
     direction: int = 0
     first_seq: int = 0
     aux: int = 0
+    has_reports: bool = False  # among its messages
 
 
 class PutPeer(Frame):
@@ -520,6 +526,7 @@ class Batch(Frame):
     first_seq: int
     count: int
     head: bytes
+    has_reports: bool = False  # among the messages (`wire.reports`)
 
 
 class Committed(Frame):
@@ -653,4 +660,8 @@ TABLE: tuple[type[Frame], ...] = (
     AskNeeded,
     Needed,
     Vacuum,
+    Spread,
+    Placed,
+    CastsChanged,
+    *consuming.FRAMES,
 )

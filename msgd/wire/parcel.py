@@ -117,6 +117,7 @@ class PutCarried(Frame):
     first_seq: int
     count: int
     head: bytes
+    has_reports: bool = False  # among the messages (`wire.reports`)
 
 
 class PutPosition(Frame):

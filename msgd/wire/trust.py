@@ -115,6 +115,7 @@ class PutRecovered(Frame):
     count: int
     head: bytes
     wall_ns: int = 0  # the peer's clock when it stored what we had sent
+    has_reports: bool = False  # among the messages (`wire.reports`)
 
 
 class TrustChanged(Frame):

@@ -95,6 +95,11 @@ class Splitter:
         self._parts.append(data[start:])
         self._size += len(data) - start
 
+    @property
+    def has_part(self) -> bool:
+        """Whether the beginning of a frame is here whose end is not."""
+        return self._size > 0
+
     def next(self) -> bytes | None:
         """The oldest whole frame without its NUL, or None: not enough yet. Raises FrameTooLongError."""
         if not self._whole:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import aging, history, indexing, processes, traffic
+from tests.bench import aging, consuming, files, history, indexing, processes, traffic
 from tests.bench.histories import Histories
 
 Part = Callable[[Histories, Path, int], None]
@@ -19,6 +19,8 @@ PARTS: dict[str, Part] = {
     "memory": processes.run,
     "index": lambda *_: indexing.run(),
     "aging": aging.run,
+    "files": lambda _, directory, rounds: files.run(directory, rounds),
+    "consuming": lambda _, directory, rounds: consuming.run(directory, rounds),
 }
 
 

@@ -7,6 +7,7 @@
 | `decoders` | all of them by name, run side by side |
 | `peer` | what nodes say before they know each other: frames, both ends of a connection |
 | `welcomed` | what a peer says: on a link, in messages, for a service |
+| `files` | what a peer says that wants files, to a store and to who asks one |
 | `trust` | keys, certificates, chains of keys, invitations |
 | `local` | what programs on this machine say: varlink frames, the parameters of every call |
 | `live` | a real daemon: its peer port and its control socket |

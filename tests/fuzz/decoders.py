@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.fuzz import local, parcel, peer, trust, welcomed
+from tests.fuzz import files, local, parcel, peer, trust, welcomed
 from tests.fuzz.engine import Report, search
 
-ROOMS = (peer, welcomed, trust, parcel, local)
+ROOMS = (peer, welcomed, files, trust, parcel, local)
 TARGETS = {target.name: target for room in ROOMS for target in room.TARGETS}
 
 

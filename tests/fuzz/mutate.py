@@ -14,7 +14,7 @@ BORDERS = sorted({n + d for n in (0, 1 << 7, 1 << 8, 1 << 15, 1 << 16, 1 << 31, 
 NUMBERS = [*BORDERS, *((1 << n) + d for n in (62, 63) for d in (-1, 0, 1)), (1 << 64) - 1, -(1 << 63)]
 LENGTHS = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 43, 44, 45, 63, 64, 65, 200, 201, 8192, 20_000)
 TEXTS = ("", "a", "-", "A", "node-1", "a" * 63, "a" * 64, "é", "\0", "\u202e", "link", "pair", "join",
-         "service", "tls-unique", "none", "unpaired", "x" * 201, "127.0.0.1:1", "[::1]:1", "🂡" * 60,
+         "service", "files", "tls-unique", "none", "unpaired", "x" * 201, "127.0.0.1:1", "[::1]:1", "🂡" * 60,
          "\x1b[2J")  # fmt: skip
 WORDS = (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
          b"\xc1", b"\x91" * DEEP, b"\x81\xa1a" * DEEP, b"\xc9\xff\xff\xff\xff\x01", b"\xd6\xff\0\0\0\0",

@@ -35,7 +35,7 @@ from tests.peer_pair import EVEN, LIMITS, SAMPLES, A, D, acceptor, dialler, gree
 GREET = greet(bindings=["tls-unique"])
 BINDING = b"the session's binding"
 ROTATION = Rotation(A.spki, bytes(64), bytes(64))
-WANTS = ("link", "pair", "join", "service")
+WANTS = ("link", "pair", "join", "service", "files")
 NAME = "node-a"
 
 
@@ -111,6 +111,7 @@ def hellos() -> list[Hello]:
         Hello(**common, want="pair", chain=[], port=6743),
         Hello(**common, want="join", chain=[], port=6743, invitation=bytes(8), proof=bytes(32)),
         Hello(**common, want="service", chain=[ROTATION] * 8, limits=LIMITS),
+        Hello(**common, want="files", chain=[], limits=LIMITS),
     ]
 
 
@@ -173,6 +174,7 @@ def dialler_seeds() -> list[bytes]:
         "pair": [encode(Commit(NAME, bytes(32))), encode(Reveal(bytes(32))), encode(Verdict(True))],
         "join": [encode(Joined(NAME))],
         "service": [encode(Refuse("limit", 5, "later"))],
+        "files": [encode(Refuse("limit", 1))],
     }
     return [
         bytes([WANTS.index(want)]) + b"".join((encode(first), *answers[want]))

@@ -146,6 +146,8 @@ def _sample(kind: inspect.Type) -> Any:
             return "outline"
         case inspect.IntType():
             return kind.ge or 1
+        case inspect.BoolType():
+            return False
         case inspect.BytesType() | inspect.MemoryViewType():
             return bytes(kind.min_length or 1)
     raise TypeError(f"no sample of {kind}")

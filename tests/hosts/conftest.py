@@ -29,6 +29,12 @@ def installed() -> Iterator[tuple[Service, Service]]:
 @pytest.fixture
 def services(installed: tuple[Service, Service]) -> tuple[Service, Service]:
     """Each test begins with both services up and connected, whatever the one before left."""
+    restore(installed)
+    return installed
+
+
+def restore(installed: tuple[Service, Service]) -> None:
+    """Both services up and connected."""
     for service in installed:
         if not service.host.is_on:
             service.host.boot()
@@ -38,4 +44,3 @@ def services(installed: tuple[Service, Service]) -> tuple[Service, Service]:
             service.systemctl("start", "msgd")
     for service in installed:
         service.wait_connected()
-    return installed

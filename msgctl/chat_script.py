@@ -1,0 +1,221 @@
+"""A chat without a terminal: lines in are messages, messages come out in a format of `msgctl log`.
+
+Input and output are waited for with poll(2), which takes files, too, and neither waits for the other: while
+nobody reads the output, at most a piece of it is kept and the log is followed no further, but lines go on
+being sent. The input ends the chat, and so does a line that says goodbye.
+"""
+
+import asyncio
+import os
+import selectors
+
+from msgctl import messages
+from msgctl.chat_flow import Flow
+from msgctl.chat_show import is_report
+from msgctl.chat_talk import FAREWELL, FAREWELLS, LEFT, Talk
+from msgctl.held import tell
+from msgctl.output import Screen, complain, counted
+from msgctl.receipts import exit_code
+from msgd import errors, model
+from msgd.wire.varlink import Json
+
+READ_BYTES = 1 << 16
+WRITE_BYTES = 4096  # PIPE_BUF: a pipe that poll(2) calls writable takes so many without waiting
+MAX_OUTPUT = 1 << 20  # bytes that are kept for a reader
+MAX_UNKEPT = 2000  # lines that msgd has not answered; no more is read then
+LOOK_S = 0.05  # between looks whether there are fewer
+ENDINGS = tuple(word.encode() for word in FAREWELLS)
+RANK = (errors.OK, errors.STILL_QUEUED, errors.NOT_TRUSTED, errors.FAILED)
+
+
+def run(screen: Screen, path: str, talk: Talk, peer: str, form: str, history: int, leave_s: float) -> int:
+    """Talk until the input ends; the exit code. `leave_s`: how long to wait then for what is on its way."""
+
+    async def script() -> int:
+        return await Script(screen, path, talk, peer, form, history, leave_s).run()
+
+    def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.SelectorEventLoop(selectors.PollSelector())
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(script())
+
+
+class Script:
+    """One chat between two programs."""
+
+    def __init__(
+        self, screen: Screen, path: str, talk: Talk, peer: str, form: str, history: int, leave_s: float
+    ) -> None:
+        self._talk = talk
+        self._leave_s = leave_s
+        self._flow = Flow(path, peer, talk, self, history=history)
+        self._output = _Output()
+        self._write = messages.writer(_Caught(screen, self._output), form)
+
+    async def run(self) -> int:
+        """Until the end of the input. Raises MsgdError where there is nothing to talk to."""
+        flow = asyncio.ensure_future(self._flow.run())
+        talking = asyncio.ensure_future(self._talk_to_end())
+        try:
+            await asyncio.wait((flow, talking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (flow, talking):
+                task.cancel()
+            results = await asyncio.gather(flow, talking, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return self._code()
+
+    # --- what the flow brings -----------------------------------------------------------------------------
+
+    def show(self, messages: list[Json]) -> None:
+        """Write what came from the peer."""
+        self._write([m for m in messages if m["direction"] == "in" and not is_report(m)])
+
+    def changed(self) -> None:
+        """Nobody looks."""
+
+    def notice(self, text: str) -> None:
+        """A sentence on standard error."""
+        complain(f"msgctl: {text}\n")
+
+    def held(self, pairing: Json) -> None:
+        """As `send` tells it."""
+        tell(pairing)
+
+    async def ready(self) -> None:
+        """Return when little waits to be written."""
+        await self._output.drained(MAX_OUTPUT)
+
+    # --- the input ----------------------------------------------------------------------------------------
+
+    async def _talk_to_end(self) -> None:
+        source = _Input()
+        while (lines := await source.lines()) is not None and self._put(lines):
+            while len(self._talk.unkept) > MAX_UNKEPT:
+                await asyncio.sleep(LOOK_S)
+        self._flow.put(FAREWELL.encode(), LEFT)
+        await self._flow.settled(self._leave_s, lambda: not self._talk.waiting or self._flow.needs_person)
+        await self._output.drained(0)
+
+    def _put(self, lines: list[bytes]) -> bool:
+        """Whether the chat goes on after these lines."""
+        for line in lines:
+            if line.strip().lower() in ENDINGS:
+                return False
+            try:
+                self._flow.put(line)
+            except errors.UsageError as exc:
+                self._flow.error = exc  # what was put before is still sent
+                return False
+        return True
+
+    def _code(self) -> int:
+        if self._talk.unkept:
+            unkept = counted(len(self._talk.unkept), "line")
+            raise errors.Unreachable(f"{unkept} could not be kept: msgd does not answer")
+        if self._flow.error is not None:
+            raise self._flow.error
+        if self._talk.waiting:
+            complain(f"msgctl: {counted(self._talk.waiting, 'line')} on this disk, not stored there yet\n")
+            complain("  nothing is lost: see `msgctl queue`\n")
+        states = [*self._talk.ended, *(line.state for line in self._talk.open.values())]
+        return max([exit_code(state, model.STORED) for state in states], key=RANK.index, default=errors.OK)
+
+
+class _Input:
+    """Whole lines of standard input, as they come."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_over = False
+
+    async def lines(self) -> list[bytes] | None:
+        """The next ones; None: there are no more. Raises UsageError."""
+        if self._is_over:
+            return None
+        await _ready(0, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
+        try:
+            data = os.read(0, READ_BYTES)
+        except OSError as exc:
+            raise errors.UsageError(f"cannot read the lines: {exc.strerror}") from exc
+        if not data:
+            self._is_over = True
+            return [self._rest] if self._rest else None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > model.MAX_MESSAGE_BYTES:
+            lines.append(self._rest)  # refused where it is sent, before the rest of it fills the memory
+        return lines
+
+
+class _Output:
+    """Standard output, written when it can be. Whoever read it may go: the lines are sent all the same."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._is_gone = False
+        self._task: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+
+    def put(self, data: bytes) -> None:
+        if self._is_gone or not data:
+            return
+        self._waiting += data
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._pump())
+
+    async def drained(self, limit: int) -> None:
+        """Return when at most so many bytes wait."""
+        while len(self._waiting) > limit:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            await _ready(1, loop.add_writer, loop.remove_writer)
+            try:
+                del self._waiting[: os.write(1, self._waiting[:WRITE_BYTES])]
+            except OSError:
+                self._is_gone = True
+                self._waiting.clear()
+            self._moved.set()
+        self._task = None
+
+
+class _Caught(Screen):
+    """A screen whose bytes go to an output that can wait."""
+
+    def __init__(self, screen: Screen, output: _Output) -> None:
+        super().__init__(os.environ, utc=screen.utc)
+        self._output = output
+
+    def write_bytes(self, data: bytes) -> None:
+        """As `Screen.write_bytes`, without waiting."""
+        self._output.put(bytes(data))
+
+
+async def _ready(fd: int, add: "Add", remove: "Remove") -> None:
+    """Return when `fd` can be read or written."""
+    can = asyncio.get_running_loop().create_future()
+    add(fd, _set, can)
+    try:
+        await can
+    finally:
+        remove(fd)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Add = Callable[..., Any]
+    Remove = Callable[[int], bool]

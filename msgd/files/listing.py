@@ -1,0 +1,130 @@
+"""What of a store fits a glob, in the order of names: regular files and directories, nothing else."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from msgd.errors import UsageError
+from msgd.files.names import HINT, OURS, is_good, parts_of, shown
+from msgd.files.tree import DIRECTORY, IN_THE_WAY, Directories, refusal
+
+MAGIC = frozenset("*?[")
+DEEPEST = 128  # directories within one another: each costs a descriptor while it is looked at
+
+
+class Found(NamedTuple):
+    """A file or directory."""
+
+    name: str
+    status: os.stat_result
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+def listing(root: int, pattern: str, recursive: bool) -> Iterator[Found]:
+    """`recursive`: files of whole trees, no directories. Raises UnknownFile, UsageError, StorageRefused."""
+    parts = _parts(pattern)
+    if not MAGIC.isdisjoint(pattern):
+        yield from _matching(root, "", parts, recursive)
+        return
+    with Directories(root) as directories:
+        try:
+            found = _named(directories, parts)
+            fd = directories.open(parts) if found is None else root
+        except OSError as error:
+            raise refusal(error, "/".join(parts)) from error
+        if found is not None:
+            yield found
+        else:
+            yield from _inside(fd, "".join(f"{part}/" for part in parts), recursive)
+
+
+def _parts(pattern: str) -> list[str]:
+    pattern = pattern.rstrip("/")
+    if MAGIC.isdisjoint(pattern):
+        return parts_of(pattern) if pattern else []
+    parts = pattern.split("/")
+    if {"", ".", ".."}.intersection(parts):
+        raise UsageError(f"{shown(pattern)} is no pattern for files in a store.", HINT)
+    return parts
+
+
+def _named(directories: Directories, parts: list[str]) -> Found | None:
+    """The file of this name; None: it is a directory. Raises OSError."""
+    if not parts:
+        return None
+    status = os.stat(parts[-1], dir_fd=directories.open(parts[:-1]), follow_symlinks=False)
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(2, "no regular file")
+    return Found("/".join(parts), status)
+
+
+def _matching(fd: int, prefix: str, parts: list[str], recursive: bool) -> Iterator[Found]:
+    for found in _entries(fd, prefix):
+        if not fnmatchcase(found.name[len(prefix) :], parts[0]):
+            continue
+        if len(parts) == 1 and not (recursive and found.is_directory):
+            yield found
+        elif found.is_directory:
+            with _opened(fd, found.name[len(prefix) :]) as below:
+                if len(parts) > 1:
+                    yield from _matching(below, f"{found.name}/", parts[1:], recursive)
+                else:
+                    yield from _inside(below, f"{found.name}/", True)
+
+
+def _inside(fd: int, prefix: str, recursive: bool) -> Iterator[Found]:
+    for found in _entries(fd, prefix):
+        if not (recursive and found.is_directory):
+            yield found
+        elif prefix.count("/") < DEEPEST:
+            with _opened(fd, found.name[len(prefix) :]) as below:
+                yield from _inside(below, f"{found.name}/", True)
+
+
+def _entries(fd: int, prefix: str) -> Iterator[Found]:
+    """One directory. What goes away meanwhile is left out, and what has a name that nobody could ask for."""
+    if fd < 0:
+        return
+    try:
+        names = sorted(os.listdir(fd))
+    except OSError as error:
+        raise refusal(error, prefix.rstrip("/")) from error
+    for name in names:
+        if not is_good(name) or (not prefix and name.startswith(OURS)):
+            continue
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            yield Found(prefix + name, status)
+
+
+@contextmanager
+def _opened(parent: int, name: str) -> Iterator[int]:
+    """A directory below another; an invalid descriptor where it went away meanwhile, or is not ours to read.
+
+    Raises StorageRefused for anything else: a list that lacks something would be taken for all there is.
+    """
+    try:
+        fd = os.open(name, DIRECTORY, dir_fd=parent)
+    except (FileNotFoundError, PermissionError):
+        yield -1
+        return
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise refusal(error, name) from error
+        yield -1
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
