@@ -118,7 +118,9 @@ class Gathering:
         if call.key is not None:
             name = grouping.MARK + self.group
             raw = key_id(control.user, [name.encode()], call.key, control.is_kept)
-        return build([call.message], control.user, raw)[0]
+        built = build([call.message], control.user, raw)
+        control.check_reports(built)
+        return built[0]
 
     def _part(self, peer: PeerState) -> Pending:
         part = Pending(self.call.of(peer), peer, [self.id], b"", False)

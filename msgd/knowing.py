@@ -5,6 +5,7 @@ import select
 import socket
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from msgd.wire.consuming import Freed
 from msgd.wire.frame import Frame
 from msgd.wire.ledger import TABLE, Done, PeerState, PutPeer, Refused, Snapshot, State
 from msgd.wire.pipe import Pipe
+from msgd.wire.reports import has_reports
 from msgd.wire.trust import Requests, RequestState
 
 
@@ -75,6 +77,16 @@ class Knowing(ABC):
     def check_access(self, verb: str) -> None:
         """Raises PermissionRefused unless the client's user may do that."""
         check(self.who, self.place.config.access, verb)
+
+    def check_reports(self, messages: Sequence[Message]) -> bool:
+        """Whether there are reports among these, the word of a consumer: for whose user may be one.
+
+        Raises PermissionRefused.
+        """
+        if not has_reports(messages):
+            return False
+        self.check_access("history")
+        return True
 
     def may(self, verb: str = ANY) -> bool:
         """Whether the client's user may do that."""

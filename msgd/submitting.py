@@ -27,7 +27,7 @@ from msgd.sending import SendCall, build, key_id, payload_of
 from msgd.wire.codec import decode_payload, encode
 from msgd.wire.groups import Placed
 from msgd.wire.ledger import Duplicates, PeerState, Refused, Submit, Submitted, Wake, Watch
-from msgd.wire.reports import has_reports, reports_of
+from msgd.wire.reports import reports_of
 
 if TYPE_CHECKING:
     from msgd.control import Control
@@ -62,7 +62,7 @@ class Submitting:
         built = build(messages, self.control.user, self._key_id(call, peer))
         pending = Pending(call, peer, [m.id for m in built], payload_of(built), more)
         pending.oneway = self.control.is_oneway
-        pending.has_reports = has_reports(built)
+        pending.has_reports = self.control.check_reports(built)
         self.pending.append(pending)
         try:
             self._submit(pending)

@@ -58,6 +58,9 @@ def test_user_who_may_only_send_sends_and_sees_his_own_message(two: tuple[Node, 
     with as_nobody(a) as client:
         receipt = client.send("b", "hola", wait="stored", timeout_s=10)
         assert "stored" == receipt["state"]
+        report = {"handled": receipt["id"], "consumer": "job"}
+        with pytest.raises(PermissionRefused, match=r"access\.history"):
+            client.send("b", "", kind="result", headers=report)
         assert "hola" == client.call("Show", id=receipt["id"])["message"]["text"]
         assert "a" == client.call("Status")["node"]["name"]
         with pytest.raises(PermissionRefused, match=r"access\.history is %msgd \(the default\)"):
