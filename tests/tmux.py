@@ -64,7 +64,7 @@ class Tmux:
 
     def end(self, within_s: float = WITHIN_S) -> int:
         """Wait for the end of the command; its exit code."""
-        wait_for(lambda: self._asked("pane_dead") == "1", within_s, "its end")
+        wait_for(lambda: self._asked("pane_dead_status") != "", within_s, "its end")
         return int(self._asked("pane_dead_status"))
 
     def _asked(self, what: str) -> str:
