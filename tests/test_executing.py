@@ -18,7 +18,9 @@ from tests.nodes import is_running, wait_for
 from tests.require import require
 
 SH = "/bin/sh"
-GLIBC_SIGNALS = 0b11 << 31  # 32 and 33 are glibc's own: no program can set them, and make hands on what it has
+GLIBC_SIGNALS = (
+    0b11 << 31
+)  # 32 and 33 are glibc's own: no program can set them, and make hands on what it has
 
 
 @pytest.fixture
