@@ -76,7 +76,7 @@ def test_changes_lead_from_each_state_to_the_next(
                 is_marked = report is not None and report.location[0] >= since
                 assert [(state, state)] * is_marked == [pair for pair in pairs if pair not in told]
             told_at_all = [r for p in found for r in p.rows]
-            rows = [r for r in told_at_all if wanted.state in (None, r.state, r.handled_at_ns and "handled")]
+            rows = [r for r in told_at_all if wanted.state in (None, r.state, r.handled_by and "handled")]
             assert rows == [r for p in history.changes(wanted, *bounds, flipped=flipped) for r in p.rows]
         history.close()
         world.close()
