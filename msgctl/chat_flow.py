@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from msgctl.chat_talk import Line, Talk
+from msgctl.chat_talk import FAREWELL, LEFT, Line, Talk
 from msgctl.chat_wire import Wire
 from msgctl.client import body_fields, new_id
 from msgctl.pipeline import BATCH_BYTES, BATCH_MESSAGES
@@ -60,9 +60,11 @@ class Flow:
         self._history = history
         self._cursor = ""
         self._is_full = False  # msgd has no space for more
+        self._farewell = ""  # the id of the last line
+        self.has_left = False  # the log has told the last line, and so all that stands before it
         self.error: errors.MsgdError | None = None  # why a line was refused
         self._placed = asyncio.Event()  # it is known where to begin
-        if history:
+        if history and talk.adopts:  # the log then tells what becomes of open lines of the past, too
             self._placed.set()
         self._stale: deque[Line] = deque()  # open lines from before this connection, oldest first
         self._asking = asyncio.Lock()
@@ -80,11 +82,17 @@ class Flow:
         """Whether the peer is connected."""
         return self.peer is not None and self.peer["state"] == "connected"
 
-    def put(self, body: bytes, headers: dict[str, str] | None = None) -> None:
-        """Send a line. Raises UsageError where it is too long."""
+    def put(self, body: bytes, headers: dict[str, str] | None = None) -> str:
+        """Send a line; its id. Raises UsageError where it is too long."""
         check_size(len(body) + header_bytes(headers or {}), "the line")
-        self.talk.typed(new_id(), body, headers or {}, time.time_ns())
+        id = new_id()
+        self.talk.typed(id, body, headers or {}, time.time_ns())
         self._typed.set()
+        return id
+
+    def leave(self) -> None:
+        """Send the last line."""
+        self._farewell = self.put(FAREWELL.encode(), LEFT)
 
     async def run(self) -> None:
         """Until it is cancelled. Raises the error that waiting does not mend."""
@@ -161,9 +169,11 @@ class Flow:
             self._typed.set()
 
     async def _place(self, log: Wire) -> None:
-        """Where nothing of the past is wanted: find its end, before anything is sent that lies behind it."""
+        """Find the end of the past and show what is wanted of it, before anything is sent behind it."""
         if not self._placed.is_set():
-            async for answer in log.stream("Log", peer=self._who, lines=1):
+            async for answer in log.stream("Log", peer=self._who, lines=self._history or 1):
+                if self._history:
+                    self._take(answer["messages"])
                 for message in answer["messages"]:
                     self._cursor = message["cursor"]
             self._placed.set()
@@ -177,6 +187,7 @@ class Flow:
         for message in messages:
             if not message.get("was"):
                 self._cursor = message["cursor"]
+                self.has_left |= message["id"] == self._farewell
             shown.append(self.talk.heard(message))
         if messages and messages[-1]["peer"]:
             self._name = messages[-1]["peer"]

@@ -8,7 +8,7 @@ from itertools import islice
 from msgctl.chat_flow import Flow
 from msgctl.chat_screen import Region
 from msgctl.chat_show import Scrollback, open_line, status
-from msgctl.chat_talk import FAREWELL, FAREWELLS, LEFT, Talk
+from msgctl.chat_talk import FAREWELLS, Talk
 from msgctl.client import Client
 from msgctl.output import Screen, complain, counted, field
 from msgd import errors
@@ -162,7 +162,7 @@ class Person:
         """Once the person leaves: tell the other side, and wait a little until it is there."""
         await self._leaving.wait()
         if self._may_tell():
-            self._flow.put(FAREWELL.encode(), LEFT)
+            self._flow.leave()
             self.changed()
         open_lines = self._talk.open if self._flow.is_there else self._talk.unkept
         await self._flow.settled(self._leave_s, lambda: not open_lines)

@@ -12,7 +12,7 @@ import selectors
 from msgctl import messages
 from msgctl.chat_flow import Flow
 from msgctl.chat_show import is_report
-from msgctl.chat_talk import FAREWELL, FAREWELLS, LEFT, Talk
+from msgctl.chat_talk import FAREWELLS, Talk
 from msgctl.held import tell
 from msgctl.output import Screen, complain, counted
 from msgctl.receipts import exit_code
@@ -96,9 +96,15 @@ class Script:
         while (lines := await source.lines()) is not None and self._put(lines):
             while len(self._talk.unkept) > MAX_UNKEPT:
                 await asyncio.sleep(LOOK_S)
-        self._flow.put(FAREWELL.encode(), LEFT)
-        await self._flow.settled(self._leave_s, lambda: not self._talk.waiting or self._flow.needs_person)
+        self._flow.leave()
+        await self._flow.settled(self._leave_s, self._is_over)
         await self._output.drained(0)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more will come of the lines, and what stands before the last one was shown."""
+        if self._talk.waiting:
+            return self._flow.needs_person
+        return self._flow.has_left or self._flow.error is not None
 
     def _put(self, lines: list[bytes]) -> bool:
         """Whether the chat goes on after these lines."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 ANSWER_TIMEOUT_S = 130.0  # msgd bears a disk that stalls for 120 s
+LOOK_S = 1.0  # a signal that comes right before recv(2) is not seen by Python while that waits
 ERROR_PREFIX = errors.INTERFACE + "."
 LINES_HEAD, LINES_TAIL = b'{"parameters":{"messages":[\n', b"],"  # around lines in an answer
 COMMA = b",\n"  # between two of them
@@ -198,12 +199,15 @@ class Client:
 
     def _frame(self, deadline_s: float | None) -> bytes:
         while (frame := self._next_frame()) is None:
-            self.sock.settimeout(None if deadline_s is None else max(0.001, deadline_s - time.monotonic()))
+            left_s = LOOK_S if deadline_s is None else max(0.001, deadline_s - time.monotonic())
+            self.sock.settimeout(min(LOOK_S, left_s))
             try:
-                data = self.sock.recv(varlink.READ_BYTES)
+                self.feed(self.sock.recv(varlink.READ_BYTES))
+            except TimeoutError as exc:
+                if left_s < LOOK_S:
+                    raise self.lost(exc) from exc
             except OSError as exc:
                 raise self.lost(exc) from exc
-            self.feed(data)
         return frame
 
     def feed(self, data: bytes) -> None:

@@ -138,7 +138,7 @@ class Pipeline:
         poll.register(self._sock.fileno(), select.POLLIN | (select.POLLOUT if self._unsent else 0))
         if source is not None:
             poll.register(source, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(POLL_MS if self._asked else None)]
+        ready = [fd for fd, _ in poll.poll(POLL_MS)]
         if self._unsent:
             self._write()
         if self._asked and time.monotonic() - self._heard_s > self._client.timeout_s:

@@ -133,6 +133,20 @@ def test_peers_lines_come_out_in_the_formats_of_log(
     assert "" == run("chat", "node3", "-o", form, stdin=b"").out
 
 
+def test_what_stands_before_the_last_line_is_shown_however_late_the_log_tells_it(
+    run: Runner, server: ChatServer
+) -> None:
+    def log(connection: Connection, call: Call) -> None:
+        if call.parameters.get("follow"):
+            wait_for(lambda: server.texts() == ["adios"], 20, "the last line")
+            server.wait_looks(2)  # on the connection that the line went over: its answer was heard
+        server.log(connection, call)
+
+    server.says_before("hola")
+    server.script["Log"] = log
+    assert "hola\n" == run("chat", "node3", "-n", "1", stdin=b"").out
+
+
 def chat(server: ChatServer, **given: Any) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "msgctl", "--socket", server.path, "chat", "node3"]
     return subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, bufsize=0, **given)

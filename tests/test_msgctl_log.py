@@ -5,14 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msgctl.client import Client
 from msgd.wire.varlink import Call
 from tests.control_server import NODE, PEER, Connection, ControlServer
 from tests.msgctl_run import Runner
+from tests.nodes import wait_for
 from tests.require import REPOSITORY
 
 FIELDS = [
@@ -461,6 +464,24 @@ def test_interrupt_ends_follow_quietly(server: ControlServer, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("endless", [True, False])
+def test_interrupt_right_before_a_wait_is_not_lost(server: ControlServer, endless: bool) -> None:
+    """Python runs a handler when a call returns; a signal that comes before the call does not end it. Here
+    another thread receives it, so that the wait is certainly not interrupted."""
+
+    def interrupt() -> None:
+        wait_for(lambda: server.called("Log"), 20, "the call")
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    server.script["Log"] = lambda connection, call: None
+    thread = threading.Thread(target=interrupt)
+    with Client(server.path) as client, pytest.raises(KeyboardInterrupt):
+        thread.start()
+        next(client.stream("Log", endless=endless))
+    thread.join()
+
+
+@pytest.mark.slow
 def test_reader_that_goes_away_ends_follow_quietly(server: ControlServer) -> None:
     """`msgctl log -f | head -1`: 0 and no complaint, as soon as there is more to print."""
 
@@ -468,8 +489,6 @@ def test_reader_that_goes_away_ends_follow_quietly(server: ControlServer) -> Non
         follow(connection, call)
         head_is_gone.wait(20)
         follow(connection, call)
-
-    import threading
 
     head_is_gone = threading.Event()
     server.script["Log"] = twice
