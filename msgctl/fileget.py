@@ -76,13 +76,25 @@ class Placing(Watch):
         self._unsynced = unsynced
         self._screen = screen
 
+    def make(self, directories: list[str]) -> None:
+        """Directories in which there is nothing. Raises MsgdError."""
+        for directory in directories:
+            try:
+                self._unsynced |= make_directory(directory)
+            except OSError as error:
+                raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
+        self._sync()
+
     def ended(self, results: list[Result]) -> None:
         """Files that are whole, or have failed."""
         told = [(item, self._placed(item, result)) for item, result in results]
+        self._sync()
+        self._telling.ended(told)
+
+    def _sync(self) -> None:
         for directory in self._unsynced:
             sync(directory)
         self._unsynced.clear()
-        self._telling.ended(told)
 
     def moved(self, name: str, done: int) -> None:
         """As `Telling`."""
@@ -130,11 +142,13 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
     for name in names:
         found = _listed(client, peer, name, patience_s)
         items += _items(name.strip("/"), found, directory, None if len(words) < 2 else words[1], unsynced)
-    items = _different(items)
+    empty = [item.local for item in items if item.name.endswith("/")]
+    items = _different([item for item in items if not item.name.endswith("/")])
     is_stream = any(isinstance(item, Streamed) for item in items)
     telling = Telling(screen, form, "get", peer, items, quiet=args.has("quiet") or is_stream)
     try:
         placing = Placing(telling, screen, unsynced)
+        placing.make(empty)
         Ferry(client, "FileGet", peer, patience_s, new_id(), placing).run(items)
     finally:
         telling.clear()
@@ -142,12 +156,19 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
 
 
 def _listed(client: Client, peer: str, name: str, patience_s: float) -> list[tuple[str, int]]:
-    """Names and sizes of the files that are meant. Raises UnknownFile."""
+    """Names and sizes of the files that are meant; directories with nothing in them have "/" at the end.
+
+    Raises UnknownFile.
+    """
 
     def ask(client: Client) -> list[tuple[str, int]]:
         asked: Json = {"peer": peer, "pattern": name.strip("/"), "recursive": True}
         pages = client.stream("FileList", endless=True, timeout_ms=round(patience_s * 1000), **asked)
-        return [(e["name"], e["size"]) for page in pages for e in page["entries"] if not e["directory"]]
+        return [
+            (e["name"] + "/" if e["directory"] else e["name"], e["size"])
+            for page in pages
+            for e in page["entries"]
+        ]
 
     found = persisting(client, patience_s, ask)
     if not found and _is_glob(name):
@@ -181,7 +202,12 @@ def _items(
         into = directory if directory is not None else local or "."
     else:
         top, into = name, _place(name, directory, local)
-    return [Wanted(one, filenames.below(into, top, one), size, unsynced) for one, size in found]
+    return [Wanted(one, _below(into, top, one), size, unsynced) for one, size in found]
+
+
+def _below(into: str, top: str, name: str) -> str:
+    """The local name for a file or a directory of a tree. Raises MsgdError where it would lie elsewhere."""
+    return into if name == f"{top}/" else filenames.below(into, top, name.removesuffix("/"))
 
 
 def _different(items: list[Item]) -> list[Item]:

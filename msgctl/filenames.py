@@ -34,7 +34,8 @@ def joined(directory: str, name: str) -> str:
 
 
 def tree(local: str, name: str, skipped: list[str]) -> Iterator[tuple[str, str, int]]:
-    """(local name, name in the store, size) of every regular file below a directory, by name.
+    """(local name, name in the store, size) of every regular file below a directory, by name; and of every
+    directory with nothing in it, its name in the store with a "/" at the end.
 
     What is neither file nor directory is `skipped`, symbolic links among it. Raises MsgdError for a directory
     that cannot be read, or lies too deep.
@@ -46,14 +47,19 @@ def tree(local: str, name: str, skipped: list[str]) -> Iterator[tuple[str, str, 
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise MsgdError(f"cannot read {local}: {error.strerror}") from error
+    has_any = not name
     for entry in found:
         below = f"{name}/{entry.name}" if name else entry.name
         if entry.is_dir(follow_symlinks=False):
+            has_any = True
             yield from tree(entry.path, below, skipped)
         elif entry.is_file(follow_symlinks=False):
+            has_any = True
             yield entry.path, below, entry.stat(follow_symlinks=False).st_size
         else:
             skipped.append(entry.path)
+    if not has_any:
+        yield local, f"{name}/", 0
 
 
 def below(directory: str, top: str, name: str) -> str:

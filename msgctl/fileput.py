@@ -19,12 +19,15 @@ COPY_BYTES = 1 << 20
 
 
 class Given(Item):
-    """A local file that is put."""
+    """A local file that is put, or a directory: its name in the store has a "/" at the end."""
 
     def open(self) -> Json:
         """Raises OSError, MsgdError."""
         if self.fd < 0:
-            self.fd = _readable(self.local)
+            if self.name.endswith("/"):
+                self.fd = os.open(self.local, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                self.fd = _readable(self.local)
         return {"name": self.name}
 
 

@@ -257,7 +257,7 @@ PEER is a name, an address or an identity, or this node's own name. What it perm
 set there, under [files] in its configuration: nothing, read, or write.
 
 A name in a store is a path with / between its parts: no .., nothing absolute, no control
-characters, UTF-8. Directories are there as long as files are in them.
+characters, UTF-8. Directories are made as they are needed.
 
 Content flows over a connection of its own, so messages never wait behind it, and arrives under a
 temporary name: it is verified by its SHA-256, synced and renamed, and only then told. A transfer
@@ -270,7 +270,7 @@ Each transfer is a message of kind file in both logs, with name, size and digest
     "file ls": """\
 List the store of PEER, or without PEER this node's own: what lies at the top; of a GLOB that names
 a directory, what lies in it; else what fits. *, ? and [...] stay within one part of a name. -r
-lists the files of whole trees.
+lists the files of whole trees, and the directories in which there is nothing.
 
 A digest is shown once it is known. A * behind a name: it may be executed.""",
     "file put": """\
@@ -278,10 +278,10 @@ Put local files into a store: `msgctl file put PEER LOCAL [NAME]` one file or di
 file put PEER -d DIR LOCAL...` several.
 
 Without NAME a file keeps the one that it has; a NAME that ends with / is a directory to put it
-into. A directory is put with all files below it; symbolic links and what is no file are passed
-over, and said so. LOCAL - is standard input, which is kept in a file until its end: only then its
-size is known. Times of change and the right to execute are kept; what has the name already is
-replaced.
+into. A directory is put with all files and directories below it; symbolic links and what else is
+no file are passed over, and said so. LOCAL - is standard input, which is kept in a file until its
+end: only then its size is known. Times of change and the right to execute are kept; what has the
+name already is replaced.
 
 One line is printed for each file once it is durable there: ID put PEER NAME (SIZE). ID is that of
 the message which tells of it. A file that fails is told, and stops no other; the exit code is
@@ -294,7 +294,7 @@ get PEER -d DIR NAME...` several.
 
 Without LOCAL a file keeps the last part of its name, in the present directory; a LOCAL that is a
 directory, or ends with /, takes it under that name; directories that are missing are made. A NAME
-that is a directory is got with all files below it, a glob (in quotes) with all that fit. LOCAL - is
+that is a directory is got with all that lies below it, a glob (in quotes) with all that fit. LOCAL - is
 standard output: nothing is written before the whole is here and verified, and TMPDIR needs room
 for it.
 

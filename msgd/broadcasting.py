@@ -16,7 +16,7 @@ from msgd.files import jobs
 from msgd.files.jobs import ID, Addressee, Job, Jobs, Part, Standing
 from msgd.filing import result, watching
 from msgd.handed import close_all
-from msgd.shipping import Local
+from msgd.shipping import Entry, Local
 from msgd.wire.groups import CastsChanged
 
 if TYPE_CHECKING:
@@ -128,13 +128,17 @@ def _job(control: Control, known: Jobs, id: str, group: str) -> Job:
     members = [Addressee(peer.number, peer.name) for peer in grouping.members(control, group)]
     store = Local(*known.staging(id)) if known.is_staged(id) else None
     try:
-        parts = [] if store is None else [Part(each.name, each.size) for each in store.ls(recursive=True)]
+        parts = [] if store is None else [_part(each) for each in store.ls(recursive=True)]
     finally:
         if store is not None:
             store.close()
     if not parts:
         raise UsageError(f"No files were handed over for the cast {id}.", "Call FileCast first.")
     return Job(id, group, control.user, time.time_ns(), parts, members)
+
+
+def _part(entry: Entry) -> Part:
+    return Part(entry.name + "/" if entry.is_directory else entry.name, entry.size)
 
 
 def _find(known: Jobs, text: str) -> Standing:

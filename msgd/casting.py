@@ -16,6 +16,7 @@ from msgd import errors, executing, journal, showing
 from msgd.backoff import Backoff
 from msgd.errors import MsgdError, PeerAway
 from msgd.files import jobs
+from msgd.files.goods import source_of
 from msgd.files.jobs import Job, Jobs, Stand, Standing
 from msgd.hooking import Listening
 from msgd.knowing import ClientGone, Place
@@ -185,8 +186,7 @@ class Cast:
             except FileNotFoundError as error:
                 raise Ended from error
             opened.append(fd)
-            found = os.fstat(fd)
-            yield Source(part.name, fd, found.st_size, found.st_mtime_ns, bool(found.st_mode & 0o100))
+            yield source_of(part.name, fd, os.fstat(fd))
 
     def _tell(self, stand: Stand, peer: PeerState, done: list[Outcome]) -> int:
         """Note in the log what was brought; how much that is in all."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from msgd.errors import MsgdError, StorageRefused, UsageError
+from msgd.files.goods import source_of
+from msgd.files.names import is_directory
 from msgd.filing import forget, result, store_of, whose
 from msgd.handed import MAX_FDS, close_all
 from msgd.noting import Note, submit_notes
@@ -189,9 +191,12 @@ class Run:
 def _source(file: GivenFile, fd: int) -> Source:
     """Raises UsageError for what cannot be read, or has no size."""
     found, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
-    if not stat.S_ISREG(found.st_mode) or flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
-        raise UsageError(f"The descriptor for {file.name!r} is not a regular file, open for reading.")
-    return Source(file.name, fd, found.st_size, found.st_mtime_ns, bool(found.st_mode & stat.S_IXUSR))
+    is_meant, kind = (
+        (stat.S_ISDIR, "a directory") if is_directory(file.name) else (stat.S_ISREG, "a regular file")
+    )
+    if not is_meant(found.st_mode) or flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
+        raise UsageError(f"The descriptor for {file.name!r} is not {kind}, open for reading.")
+    return source_of(file.name, fd, found)
 
 
 def _target(file: GivenFile, fd: int) -> Target:

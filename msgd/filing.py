@@ -125,7 +125,7 @@ def result(index: int, outcome: Outcome, message: str | None) -> dict[str, Any]:
         "index": index,
         "name": outcome.name,
         "size": outcome.size,
-        "sha256": outcome.sha256,
+        "sha256": outcome.sha256 or None,
         "mtime_ns": outcome.mtime_ns,
         "executable": outcome.executable,
         "message": message,

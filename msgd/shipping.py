@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgd.errors import MsgdError, NotTrusted, PeerAway
 from msgd.files.catalogue import NAME
-from msgd.files.copying import copy_within, take_from
+from msgd.files.copying import copy_within, take_directory, take_from
 from msgd.files.depot import Depot
 from msgd.files.frames import Begin, Close, Dup, End, Entries, Event, List, Remove
 from msgd.files.getting import Getting, Sink
@@ -294,6 +294,8 @@ class Local:
         def on_read(done: int, size: int) -> None:
             progress.at(source.name, done, size)
 
+        if source.is_directory:
+            return take_directory(self._depot, source.name, source.mtime_ns)
         return take_from(self._depot, source.fd, source.name, os.fstat(source.fd), on_read)
 
     def _land(self, group: Group, progress: Progress) -> Iterator[Outcome]:

@@ -13,7 +13,8 @@ MTIME_NS = 1_795_262_400_123_456_789
 
 
 class FileStore:
-    """`files`: content by name. `breaks`: how many calls lose their connection behind their first file."""
+    """`files`: content by name, of directories in which there is nothing with "/" at the end. `breaks`: how
+    many calls lose their connection behind their first file."""
 
     def __init__(self, server: ControlServer) -> None:
         self.files: dict[str, bytes] = {}
@@ -53,14 +54,19 @@ class FileStore:
 
     def _entry(self, name: str) -> dict[str, Any]:
         known = self.result(0, name) if name not in self.refused else {"size": 0, "mtime_ns": 0}
-        return {"name": name, "directory": False, "executable": False, "sha256": None, **known}
+        told = {"directory": name.endswith("/"), "executable": False, "sha256": None, **known}
+        return {**told, "name": name.rstrip("/")}
 
     def answer_put(self, connection: Connection, call: Call) -> None:
         """`FilePut`."""
 
         def take(name: str, fd: int, given: dict[str, Any]) -> None:
-            assert stat.S_ISREG(os.fstat(fd).st_mode)
             self.put.append((call.parameters["transfer"], name))
+            if name.endswith("/"):
+                assert stat.S_ISDIR(os.fstat(fd).st_mode)
+                self.files[name] = b""
+                return
+            assert stat.S_ISREG(os.fstat(fd).st_mode)
             self.files[name] = os.pread(fd, 1 << 24, 0)
             if os.fstat(fd).st_mode & stat.S_IXUSR:
                 self.executable.add(name)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from msgd import sharing, shipping
 from msgd.config import Config, load
+from msgd.files.goods import source_of
 from msgd.session import MeetingFailed
 from msgd.shipping import Outcome, Remote, Source, Target
 from msgd.trust import tls
@@ -98,8 +99,7 @@ class FileWorld:
     def source_of(self, name: str, path: Path, *, executable: bool = False) -> Source:
         """A file that is there already."""
         fd = self._kept(os.open(path, os.O_RDONLY))
-        status = os.fstat(fd)
-        return Source(name, fd, status.st_size, status.st_mtime_ns, executable)
+        return source_of(name, fd, os.fstat(fd))._replace(executable=executable)
 
     def target(self, name: str, content: bytes = b"") -> Target:
         """Where to get a file to; `content` is there from an earlier try."""

@@ -49,7 +49,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Some files, small and bigger, one to be executed."""
+    """Some files, small and bigger, one to be executed, and a directory in which there is nothing."""
     return grown(tmp_path / "tree")
 
 
@@ -61,6 +61,7 @@ def grown(top: Path, seed: int = 1) -> Path:
         path.write_bytes(source.randbytes(n * 1000))
     (top / "big").write_bytes(source.randbytes(6 << 20))
     (top / "big").chmod(0o755)
+    (top / "bare").mkdir()
     return top
 
 
@@ -99,6 +100,8 @@ def test_a_cast_reaches_all_members_at_once_or_when_they_return(
     receipts = {r["peer"]: r for r in map(json.loads, done.stdout.splitlines())}
     assert ("stored", "queued") == (receipts["b"]["state"], receipts["c"]["state"])
     id = receipts["b"]["id"]
+    assert (store(b) / "one/tree/bare").is_dir()
+    assert {"one/tree/bare/": 1} == told(a, "b", ["one/tree/bare/"])
     expected = {f"one/tree/{name}": digest for name, digest in digests(tree).items()}
     assert expected == digests(store(b))
     assert Counter(dict.fromkeys(expected, 1)) == told(a, "b", [*expected])

@@ -150,6 +150,26 @@ def test_every_size_is_the_same_there_and_back(peer: str, two: tuple[Node, Node]
     assert sorted(map(str, sizes)) == [entry["name"].removeprefix("t/") for entry in listed]
 
 
+@pytest.mark.parametrize("peer", ["b", "a"])
+def test_a_tree_comes_back_as_it_was(peer: str, two: tuple[Node, Node], tmp_path: Path) -> None:
+    """With directories in which there is nothing."""
+    a, _ = two
+    plant(tmp_path / "t/d/file", 10)
+    for name in ("t/bare", "t/d/deep/er"):
+        (tmp_path / name).mkdir(parents=True)
+    for _ in range(2):
+        ok(a, "put", peer, str(tmp_path / "t"))
+    ok(a, "get", peer, "t", str(tmp_path / "back"))
+    trees = [
+        {path.relative_to(tmp_path / top) for path in (tmp_path / top).rglob("*")} for top in ("t", "back")
+    ]
+    assert trees[0] == trees[1]
+    puts = [headers["file"] for headers in told(a) if headers["op"] == "put"]
+    assert (["t/bare/", "t/d/deep/er/", "t/d/file"] * 2 if peer == "b" else []) == puts
+    ok(a, "rm", "-r", peer, "t/bare")
+    assert 7 == a.ctl("file", "get", peer, "t/bare", str(tmp_path / "gone")).returncode
+
+
 def test_standard_input_and_output_have_the_content_alone(two: tuple[Node, Node]) -> None:
     a, _ = two
     content = "line\n" * 1000
@@ -215,8 +235,8 @@ def test_who_is_no_peer_and_what_is_not_there_is_refused(two: tuple[Node, Node],
 
 def test_hostile_names_reach_no_store(two: tuple[Node, Node], tmp_path: Path) -> None:
     a, b = two
-    fd = os.open(plant(tmp_path / "x", 10), os.O_RDONLY)
-    names = ["", ".", "..", "../x", "/x", "/../x", "a/../../x", "a\n", "./x", "a//b", "a/", "a\0", "x" * 256]
+    fd, directory = os.open(plant(tmp_path / "x", 10), os.O_RDONLY), os.open(tmp_path, os.O_RDONLY)
+    names = ["", ".", "..", "../x", "/x", "/../x", "a/../../x", "a\n", "./x", "a//b", "a\0", "x" * 256]
     names += [".msgd-parts/x", "a/" * 600 + "x", "\x7f"]
     raw = Raw(a)
     for peer in ("a", "b"):
@@ -224,8 +244,12 @@ def test_hostile_names_reach_no_store(two: tuple[Node, Node], tmp_path: Path) ->
             reply = give(raw, "FilePut", [fd], peer=peer, files=[{"name": name}])
             result = reply["parameters"]["results"][0]
             assert "InvalidRequest" == result["error"]["name"], (name, reply)
+        for name in ("/", "../", "a//", "../x/", ".msgd-parts/", "a/\n/"):
+            reply = give(raw, "FilePut", [directory], peer=peer, files=[{"name": name}])
+            assert "InvalidRequest" == reply["parameters"]["results"][0]["error"]["name"], (name, reply)
     raw.close()
     os.close(fd)
+    os.close(directory)
     assert [] == a.query("file", "ls", "-r") == b.query("file", "ls", "-r")
     assert not told(a)
 
@@ -276,6 +300,7 @@ def test_descriptors_that_do_not_fit_are_refused_and_closed(
             reply = give(raw, method, fds, files=one)
             assert reply.get("error", "").endswith("InvalidRequest"), (method, fds, reply)
     assert give(raw, "FileGet", [file], files=one)["error"].endswith("InvalidRequest")  # for reading only
+    assert give(raw, "FilePut", [file], files=[{"name": "x/"}])["error"].endswith("InvalidRequest")
     assert raw.call("FilePut", files=one, transfer="t")["error"].endswith("InvalidRequest")
     assert raw.call("FilePut", files=[], transfer="t")["error"].endswith("InvalidRequest")
     assert "error" not in give(raw, "Status", [file, directory])  # what nobody asked for

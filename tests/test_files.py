@@ -12,9 +12,11 @@ import pytest
 from msgctl import labnode
 from msgd.config import load
 from msgd.errors import MsgdError, NotTrusted, PeerAway, StorageRefused, UnknownFile, UsageError
+from msgd.files.depot import Depot
 from msgd.files.frames import CONTROL_BYTES, Begin, Event, Piece
 from msgd.files.getting import Getting
 from msgd.files.goods import Progress
+from msgd.files.intake import Incoming
 from msgd.files.outflow import SMALL_BYTES
 from msgd.files.stream import CHUNK_BYTES
 from msgd.peer.errors import RemoteProtocolError
@@ -253,7 +255,7 @@ def test_the_deepest_name_is_listed_with_its_tree(world: FileWorld) -> None:
 
 
 HOSTILE = [
-    "", "/etc/passwd", "../x", "a/../../x", "a/./b", "a//b", "a/", ".msgd-parts/x", ".msgd", "a\nb",
+    "", "/etc/passwd", "../x", "a/../../x", "a/./b", "a//b", "a//", ".msgd-parts/x", ".msgd", "a\nb",
     "a\x7fb", "a\x85b", "\x00", "x" * 256, "a/" * 512 + "b", "a/" * 128 + "b",
     "\udcff",
 ]  # fmt: skip
@@ -269,7 +271,7 @@ def test_hostile_names_are_refused_by_every_verb(tmp_path: Path, name: str) -> N
     if name:
         assert isinstance(store.dup("s", name, nobody).error, UsageError)
         for act in (lambda: list(store.ls(name)), lambda: store.rm(name)):
-            if name != "a/":
+            if name != "a//":
                 assert_refused(act)
     assert ["s"] == sorted(p.name for p in tmp_path.iterdir() if p.is_file() and "sqlite" not in p.name)
     store.close()
@@ -349,6 +351,39 @@ def test_what_fits_a_glob_is_listed(
     assert {hexed(e.name.encode()) for e in found if not e.is_directory} == {
         e.sha256 for e in found if e.sha256
     }
+
+
+def test_directories_in_which_there_is_nothing_are_made_and_listed(world: FileWorld, tmp_path: Path) -> None:
+    store = world.remote()
+    (tmp_path / "bare").mkdir()
+
+    def bare(name: str) -> Source:
+        return world.source_of(name, tmp_path / "bare")
+
+    sources = [bare("t/e/"), world.source("t/a", b"1"), bare("t/d/e/"), bare("t/"), bare("top/")]
+    for _ in range(2):  # they may be there already
+        outcomes = list(store.put(sources, nobody))
+        assert [(s.name, 0, "", None) for s in sources if s.name != "t/a"] == [
+            (o.name, o.size, o.sha256, o.error) for o in outcomes if o.name != "t/a"
+        ]
+    assert ["t/a", "t/d/e/", "t/e/", "top/"] == [e.name + "/" * e.is_directory for e in store.ls("", True)]
+    assert ["t/e/"] == [e.name + "/" * e.is_directory for e in store.ls("t/e", True)]
+    assert [] == list(store.ls("t/e"))
+    refused = list(store.put([bare("t/a/"), bare("../e/"), bare("/"), bare("t//"), bare(".msgd/")], nobody))
+    assert [UsageError] * 5 == [type(o.error) for o in refused]
+    assert isinstance(only(list(store.get([world.target("t/e/")], nobody))).error, UsageError)
+
+
+def test_what_is_said_to_be_a_directory_has_no_content(world: FileWorld) -> None:
+    """Whatever a peer says."""
+    depot = Depot(str(world.store), str(world.directory / "files.sqlite"), b"", None, lambda why: None)
+    intake = depot.take(Incoming("d/", 1, 0, False), resumes=False)
+    intake.write(memoryview(b"x"))
+    intake.finish(hashlib.sha256(b"x").digest(), "", b"")
+    depot.landing.land([intake])
+    assert isinstance(intake.error, UsageError)
+    assert [] == list(depot.ls("", True))
+    depot.close()
 
 
 def test_what_is_not_there_is_said(world: FileWorld) -> None:

@@ -59,6 +59,14 @@ def test_contents_are_synced_before_names_and_names_before_the_answer(
     assert ["fdatasync"] * 3 + ["rename"] * 3 + ["fsync"] * 2 == steps
 
 
+def test_a_directory_is_durable_with_the_way_to_it(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    depot, synced = made.depot(), list[str]()
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    depot.landing.land([taken(depot, "a/b/", b"")])
+    assert {str(made.store), str(made.store / "a")} == set(synced)
+    assert (made.store / "a/b").is_dir()
+
+
 def test_the_way_to_a_new_store_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))

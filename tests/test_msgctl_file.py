@@ -123,6 +123,20 @@ def test_a_tree_takes_files_only_and_says_what_it_passes_over(
     assert ["t/dirlink", "t/link", "t/socket"] == [line.split()[1] for line in done.err.splitlines()]
 
 
+def test_a_tree_takes_directories_in_which_there_is_nothing(
+    store: FileStore, run: Runner, here: Path
+) -> None:
+    plant(here, t__a="1")
+    (here / "t/bare/deep").mkdir(parents=True)
+    (here / "t/links").mkdir()
+    (here / "t/links/x").symlink_to("/etc/passwd")
+    done = run("file", "put", "node3", "t")
+    assert {"t/a": b"1", "t/bare/deep/": b"", "t/links/": b""} == store.files
+    assert "id-of-t/links/ put node3 t/links/ (0B)" == done.out.splitlines()[-1]
+    assert 0 == run("file", "put", "node3", "t/bare/deep", "x/").code
+    assert "x/deep/" in store.files
+
+
 def test_one_file_that_fails_stops_no_other(store: FileStore, run: Runner, here: Path) -> None:
     plant(here, t__a="1", t__b="2", t__c="3")
     os.rename(here / "t" / "c", bytes(here / "t") + b"/\xff")
@@ -272,6 +286,35 @@ def test_where_it_is_got(
     done = run("file", "get", "node3", *words)
     assert (0, "") == (done.code, done.err)
     assert paths == sorted(str(p.relative_to(here)) for p in here.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        (("t",), ["t", "t/a", "t/e"]),
+        (("t", "z"), ["z", "z/a", "z/e"]),
+        (("t/e",), ["e"]),
+        (("t/e", "z"), ["z"]),
+        (("-d", "z", "t/e"), ["z", "z/e"]),
+        (("t/*", "z"), ["z", "z/a", "z/e"]),
+        (("-d", "z", "t"), ["z", "z/t", "z/t/a", "z/t/e"]),
+    ],
+)
+def test_directories_in_which_there_is_nothing_are_got(
+    words: tuple[str, ...], paths: list[str], store: FileStore, run: Runner, here: Path
+) -> None:
+    store.files = {"t/a": b"1", "t/e/": b""}
+    done = run("file", "get", "node3", *words)
+    assert (0, "") == (done.code, done.err)
+    assert paths == sorted(str(p.relative_to(here)) for p in here.rglob("*"))
+    assert 0 == run("file", "get", "node3", *words).code, "also where it is there already"
+
+
+def test_a_directory_that_cannot_be_made_here_is_told(store: FileStore, run: Runner, here: Path) -> None:
+    (here / "z").write_text("a file")
+    store.files = {"t/e/": b""}
+    done = run("file", "get", "node3", "t", "z")
+    assert (2, "msgctl: cannot make the directory z/e: Not a directory\n") == (done.code, done.err)
 
 
 def test_a_got_file_has_content_time_and_mode(store: FileStore, run: Runner, here: Path) -> None:

@@ -131,6 +131,8 @@ class Depot:
 
     def _owned(self) -> Iterator[Known]:
         for found in listing(self._root, "", True):
+            if found.is_directory:
+                continue
             try:
                 fd, status = open_file(self._root, found.name.split("/"))
             except OSError:

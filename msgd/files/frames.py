@@ -25,9 +25,10 @@ The connection begins as every other one, with greet, hello and welcome. Then, b
 | 64 | Data | who sends a file | the next bytes of it |
 
 `number` is the dialler's, counted up, and comes back in the answers; puts and gets are answered in their
-order. Many may be under way: small files flow without waiting for anything. What follows a Put that is
-refused is read and thrown away. Types that are not known are skipped, further places of arrays are ignored:
-both ends may be of any later version.
+order. Many may be under way: small files flow without waiting for anything. A Put whose name has a "/" at the
+end means a directory, and Close follows at once. What follows a Put that is refused is read and thrown away.
+Types that are not known are skipped, further places of arrays are ignored: both ends may be of any later
+version.
 """
 
 import struct

@@ -1,10 +1,13 @@
 """What callers give and get back: files of theirs, files of a store, what came of each."""
 
+import os
+import stat
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from msgd.errors import MsgdError
+from msgd.files.names import is_directory
 
 # (name, bytes of it that are there, its size): at most 20 a second, at least one a second, also while nothing
 # moves (then with the last values; the name is empty before the first). What it raises ends the call.
@@ -14,13 +17,24 @@ PROGRESS_S = 0.05
 
 
 class Source(NamedTuple):
-    """A file to put."""
+    """A file to put, or a directory to make: its name has a "/" at the end."""
 
-    name: str  # in the store: parts with "/" between them; directories are made as needed
-    fd: int  # of a regular file, open for reading
+    name: str  # in the store: parts with "/" between them; directories above are made as needed
+    fd: int  # of a regular file, open for reading; or of a directory
     size: int  # these three as fstat told; a file that is not the same at the end is an error
     mtime_ns: int
     executable: bool
+
+    @property
+    def is_directory(self) -> bool:
+        return is_directory(self.name)
+
+
+def source_of(name: str, fd: int, status: os.stat_result) -> Source:
+    """What is open there, under this name; `status` as fstat told."""
+    if is_directory(name):
+        return Source(name, fd, 0, status.st_mtime_ns, False)
+    return Source(name, fd, status.st_size, status.st_mtime_ns, bool(status.st_mode & stat.S_IXUSR))
 
 
 class Target(NamedTuple):
@@ -34,7 +48,7 @@ class Target(NamedTuple):
 class Entry(NamedTuple):
     """What a store holds under a name."""
 
-    name: str
+    name: str  # without "/" at the end
     size: int
     mtime_ns: int
     executable: bool

@@ -1,13 +1,16 @@
-"""One file that comes in: its bytes go into a part, its digest is computed as they flow."""
+"""One file that comes in: its bytes go into a part, its digest is computed as they flow.
+
+What has the name of a directory has no bytes, and no part: it is made when its group lands.
+"""
 
 import errno
 import hashlib
 import os
 from collections.abc import Callable
 
-from msgd.errors import MsgdError
+from msgd.errors import MsgdError, UsageError
 from msgd.files.disk import Flusher, check_room, reserve
-from msgd.files.names import parts_of, shown
+from msgd.files.names import HINT, is_directory, parts_of, shown
 from msgd.files.parts import Part, Parts
 from msgd.files.tree import refusal
 
@@ -26,6 +29,10 @@ class Incoming:
         self.size = size
         self.mtime_ns = mtime_ns
         self.executable = executable
+
+    @property
+    def is_directory(self) -> bool:
+        return is_directory(self.name)
 
     @property
     def mode(self) -> int:
@@ -50,8 +57,11 @@ class Intake:
         if parts is None or refused is not None:
             return
         try:
-            self.parts = parts_of(what.name)
-            self._begin(parts)
+            self.parts = parts_of(what.name[:-1] if what.is_directory else what.name)
+            if not what.is_directory:
+                self._begin(parts)
+            elif what.size:
+                self.refuse(UsageError(f"{shown(what.name)} is a directory, which has no content.", HINT))
         except MsgdError as error:
             self.refuse(error)
         except OSError as error:
@@ -74,7 +84,7 @@ class Intake:
 
     @property
     def fd(self) -> int:
-        """Of its part, while there is no error."""
+        """Of its part, while there is no error; a directory has none."""
         assert self._part is not None
         return self._part.fd
 
@@ -103,7 +113,7 @@ class Intake:
 
     def write(self, data: memoryview) -> None:
         """The next bytes of it."""
-        if self.error is not None:
+        if self.error is not None or not data:
             return
         if self.at + len(data) > self.what.size:
             self._resumes = False
@@ -131,6 +141,8 @@ class Intake:
         if fault:
             self._resumes = False
             self.refuse(changed(self.what.name, fault))
+            return
+        if self.what.is_directory:
             return
         self.digest = digest
         try:

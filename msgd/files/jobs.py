@@ -30,7 +30,7 @@ Form = TypeVar("Form", bound=msgspec.Struct)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One file."""
+    """One file, or a directory in which there is nothing: its name has a "/" at the end."""
 
     name: str
     size: int

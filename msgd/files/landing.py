@@ -48,7 +48,7 @@ class Syncing:
     """The contents of a group on their way to the disk, side by side, while others come in."""
 
     def __init__(self, group: list[Intake]) -> None:
-        whole = [intake for intake in group if intake.error is None]
+        whole = [intake for intake in group if intake.error is None and not intake.what.is_directory]
         _each(begin_writing, whole)
         self._lanes = Lanes(_sync, whole)
 
@@ -133,6 +133,9 @@ class Landing:
             if intake.error is not None:
                 continue
             try:
+                if intake.what.is_directory:
+                    directories.open(intake.parts, create=True)
+                    continue
                 if self._quota is not None:
                     self._quota.admit_at_last(intake, landed_bytes)
                 directory = directories.open(intake.parts[:-1], create=True)

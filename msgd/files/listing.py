@@ -27,7 +27,10 @@ class Found(NamedTuple):
 
 
 def listing(root: int, pattern: str, recursive: bool) -> Iterator[Found]:
-    """`recursive`: files of whole trees, no directories. Raises UnknownFile, UsageError, StorageRefused."""
+    """`recursive`: the files of whole trees, and of directories only those in which there is nothing.
+
+    Raises UnknownFile, UsageError, StorageRefused.
+    """
     parts = _parts(pattern)
     if not MAGIC.isdisjoint(pattern):
         yield from _matching(root, "", parts, recursive)
@@ -35,13 +38,17 @@ def listing(root: int, pattern: str, recursive: bool) -> Iterator[Found]:
     with Directories(root) as directories:
         try:
             found = _named(directories, parts)
-            fd = directories.open(parts) if found is None else root
+            fd = directories.open(parts) if found is None or found.is_directory else root
         except OSError as error:
             raise refusal(error, "/".join(parts)) from error
-        if found is not None:
+        if found is None:
+            yield from _inside(fd, "", recursive)
+        elif not found.is_directory:
             yield found
+        elif recursive:
+            yield from _tree(fd, found)
         else:
-            yield from _inside(fd, "".join(f"{part}/" for part in parts), recursive)
+            yield from _inside(fd, f"{found.name}/", recursive)
 
 
 def _parts(pattern: str) -> list[str]:
@@ -55,13 +62,11 @@ def _parts(pattern: str) -> list[str]:
 
 
 def _named(directories: Directories, parts: list[str]) -> Found | None:
-    """The file of this name; None: it is a directory. Raises OSError."""
+    """The file or directory of this name; None: it is the root. Raises OSError."""
     if not parts:
         return None
     status = os.stat(parts[-1], dir_fd=directories.open(parts[:-1]), follow_symlinks=False)
-    if stat.S_ISDIR(status.st_mode):
-        return None
-    if not stat.S_ISREG(status.st_mode):
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise FileNotFoundError(2, "no regular file")
     return Found("/".join(parts), status)
 
@@ -77,7 +82,19 @@ def _matching(fd: int, prefix: str, parts: list[str], recursive: bool) -> Iterat
                 if len(parts) > 1:
                     yield from _matching(below, f"{found.name}/", parts[1:], recursive)
                 else:
-                    yield from _inside(below, f"{found.name}/", True)
+                    yield from _tree(below, found)
+
+
+def _tree(fd: int, top: Found) -> Iterator[Found]:
+    """What lies in it; else itself. Nothing of what went away meanwhile, or is not ours to read."""
+    if fd < 0:
+        return
+    is_empty = True
+    for found in _inside(fd, f"{top.name}/", True):
+        is_empty = False
+        yield found
+    if is_empty:
+        yield top
 
 
 def _inside(fd: int, prefix: str, recursive: bool) -> Iterator[Found]:
@@ -86,13 +103,11 @@ def _inside(fd: int, prefix: str, recursive: bool) -> Iterator[Found]:
             yield found
         elif prefix.count("/") < DEEPEST:
             with _opened(fd, found.name[len(prefix) :]) as below:
-                yield from _inside(below, f"{found.name}/", True)
+                yield from _tree(below, found)
 
 
 def _entries(fd: int, prefix: str) -> Iterator[Found]:
     """One directory. What goes away meanwhile is left out, and what has a name that nobody could ask for."""
-    if fd < 0:
-        return
     try:
         names = sorted(os.listdir(fd))
     except OSError as error:

@@ -1,7 +1,7 @@
 """Which names a file of a store may have. Pure.
 
-Relative paths of UTF-8 with "/" between the parts. What is refused could leave the store, could not be shown,
-or is ours. Every refusal says why.
+Relative paths of UTF-8 with "/" between the parts; where a directory may be meant, too, its name has a "/"
+at the end. What is refused could leave the store, could not be shown, or is ours. Every refusal says why.
 """
 
 import re
@@ -23,6 +23,11 @@ def parts_of(name: str) -> list[str]:
     if why:
         raise UsageError(f"{shown(name)} is no name for a file in a store: {why}.", HINT)
     return name.split("/")
+
+
+def is_directory(name: str) -> bool:
+    """Whether it is the name of a directory, where that may be."""
+    return name.endswith("/")
 
 
 def is_good(part: str) -> bool:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from msgd.errors import BY_NAME, MsgdError
+from msgd.files.copying import NO_CONTENT
 from msgd.files.frames import Check, Close, End, Event, From, Put
 from msgd.files.goods import Outcome, Progress, Source
 from msgd.files.intake import changed, hash_range
@@ -83,6 +84,10 @@ class Putting:
         self._waiting.append(waiting)
         self._numbered[waiting.number] = waiting
         self._ahead_bytes += min(source.size, AHEAD_BYTES)
+        if source.is_directory:
+            stream.say(_put(waiting, asks=False))
+            stream.say(Close(waiting.number, NO_CONTENT))
+            return
         try:
             status = os.fstat(source.fd)
             if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
