@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 
-from msgd import __version__, background, children, journal, permitting, systemd
+from msgd import __version__, background, checking, children, journal, systemd
 from msgd.config import Config, is_system, load, reloadable_difference
 from msgd.errors import OK, ConfigError, MsgdError
 from msgd.listening import Listener, listeners
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(options.config, os.environ, os.geteuid())
         if options.check_config:
-            permitting.check(config, options.config is None and is_system(os.environ, os.geteuid()))
+            checking.check(config, options.config is None and is_system(os.environ, os.geteuid()))
             print("The configuration is good.")
             return OK
         return _run(options, config)

@@ -1,16 +1,18 @@
 """Whether a hook can be run: by this process, and by the service as systemd knows it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from msgd import capabilities, permitting, runnable
+from msgd import capabilities, checking, runnable, unit
 from msgd.config import Config, Hook
 from msgd.errors import ConfigError
-from msgd.permitting import Unit, forbidden
+from msgd.permitting import forbidden
+from msgd.unit import Unit
 from tests.forked import in_child
 from tests.require import REPOSITORY, require
 
@@ -86,13 +88,56 @@ def test_check_config_names_the_hook_and_the_way_out(monkeypatch: pytest.MonkeyP
     """Asked of the unit only where the service's own configuration is checked."""
     hooks = {"print": Hook(command=("/bin/sh",))}
     config = Config(name="a", state="/s", socket="/c", hook=hooks)
-    monkeypatch.setattr(permitting, "installed", lambda: SHIPPED)
-    permitting.check(config, is_service=False)
+    monkeypatch.setattr(unit, "installed", lambda: SHIPPED)
+    checking.check(config, is_service=False)
     with pytest.raises(
         ConfigError, match=r"Hook print would not run: msgd.service may not execute"
     ) as caught:
-        permitting.check(config, is_service=True)
+        checking.check(config, is_service=True)
     assert "msgd-exec.conf" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("more", "writable"),
+    [
+        ({}, ("/",)),
+        ({"ProtectSystem": "full"}, ("/",)),
+        ({"ProtectSystem": "strict", "StateDirectory": "msgd other"}, ("/var/lib/msgd", "/var/lib/other")),
+        (
+            {"ProtectSystem": "strict", "StateDirectory": "msgd", "ReadWritePaths": "-/srv/x /mnt"},
+            ("/var/lib/msgd", "/srv/x", "/mnt"),
+        ),
+    ],
+)
+def test_the_unit_says_where_it_may_write(more: dict[str, str], writable: tuple[str, ...]) -> None:
+    """As `systemctl show` tells it."""
+    assert writable == unit.parse({"User": "msgd", **more}).writable
+
+
+def test_check_config_tries_the_store(tmp_path: Path) -> None:
+    """Where the unit lets it write, to whom it belongs, whether it is or can be made."""
+    require("root")
+    service = SHIPPED._replace(user="daemon", writable=(str(tmp_path / "may"),))
+
+    def fault(name: str, unit: Unit | None = service) -> str:
+        try:
+            checking.check_store(str(tmp_path / name), unit)
+        except ConfigError as error:
+            assert error.hint
+            return error.message.removeprefix(f"[files] store {tmp_path}/{name}")
+        return ""
+
+    for name in ("may/roots", "may/own", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "may/file").write_text("")
+    shutil.chown(tmp_path / "may/own", "daemon")
+    assert " is no directory." == fault("may/file") == fault("may/file", None)
+    assert "" == fault("elsewhere", None)
+    no_right = ": msgd.service may not write there (ProtectSystem=strict of its unit)."
+    assert no_right == fault("elsewhere") == fault("may/../elsewhere")
+    assert " is not daemon's own." == fault("may/roots")
+    assert " is not there." == fault("may/roots/new/er")
+    assert "" == fault("may/own") == fault("may/own/new/er")
 
 
 @pytest.mark.slow
