@@ -14,9 +14,10 @@ WHOLE_ID = 32  # digits
 
 
 def find_peer(peers: list[PeerState], who: str, *, removed: bool = False) -> PeerState:
-    """The peer that a person means: by name, address, or identity. Raises UnknownPeer, NotTrusted.
+    """The peer that a person means: by name, address, or identity.
 
     Of an address whose messages became a peer's it is that peer. `removed`: also one that was a peer.
+    Raises UnknownPeer, NotTrusted, UsageError.
     """
     live = [p for p in peers if removed or not p.removed]
     live.sort(key=lambda p: (p.removed, not p.pinned))
@@ -27,6 +28,11 @@ def find_peer(peers: list[PeerState], who: str, *, removed: bool = False) -> Pee
         raise NotTrusted(
             f"{who} is not paired with this node: nothing was sent to it, nothing is kept.",
             f"msgctl pair ask {who}",
+        )
+    if who.startswith("@"):
+        raise UsageError(
+            f"{who} is a group; here one peer is meant.",
+            "A group takes messages (`msgctl send`) and files (`msgctl file cast`).",
         )
     names = ", ".join(p.name for p in live if p.pinned) or "none yet"
     raise UnknownPeer(

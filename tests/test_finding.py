@@ -2,7 +2,7 @@
 
 import pytest
 
-from msgd.errors import NotTrusted, UnknownPeer
+from msgd.errors import NotTrusted, UnknownPeer, UsageError
 from msgd.finding import find_peer, looks_like_address, parse_address
 from msgd.trust.identity import identity_text
 from msgd.wire.ledger import PeerState
@@ -61,6 +61,11 @@ def test_one_that_was_a_peer_is_found_where_it_is_asked_for() -> None:
     assert 4 == find_peer(PEERS, "gone", removed=True).number
     with pytest.raises(UnknownPeer, match=r"No peer is called 'gone' \(peers: node3, six\)"):
         find_peer(PEERS, "gone")
+
+
+def test_a_group_is_no_peer() -> None:
+    with pytest.raises(UsageError, match="@web is a group; here one peer is meant"):
+        find_peer(PEERS, "@web")
 
 
 def test_unknown_name_and_unknown_address_are_two_errors() -> None:
