@@ -257,7 +257,7 @@ PEER is a name, an address or an identity, or this node's own name. What it perm
 set there, under [files] in its configuration: nothing, read, or write.
 
 A name in a store is a path with / between its parts: no .., nothing absolute, no control
-characters, UTF-8. Directories are made as they are needed.
+characters, UTF-8; at most 1,024 bytes and 128 parts. Directories are made as they are needed.
 
 Content flows over a connection of its own, so messages never wait behind it, and arrives under a
 temporary name: it is verified by its SHA-256, synced and renamed, and only then told. A transfer
@@ -266,7 +266,8 @@ else when the same command is run again. Who reads a name meanwhile finds the ol
 new one, whole.
 
 Each transfer is a message of kind file in both logs, with name, size and digest in its headers:
-`msgctl log --kind file`. The content is not in the log.""",
+`msgctl log --kind file`. The content is not in the log. What is done in this node's own store is no
+transfer between nodes, and no message tells of it.""",
     "file ls": """\
 List the store of PEER, or without PEER this node's own: what lies at the top; of a GLOB that names
 a directory, what lies in it; else what fits. *, ? and [...] stay within one part of a name. -r
@@ -296,7 +297,7 @@ Without LOCAL a file keeps the last part of its name, in the present directory; 
 directory, or ends with /, takes it under that name; directories that are missing are made. A NAME
 that is a directory is got with all that lies below it, a glob (in quotes) with all that fit. LOCAL - is
 standard output: nothing is written before the whole is here and verified, and TMPDIR needs room
-for it.
+for it. Where the disk has no room for a file, that is said before anything is written (8).
 
 Until a file is whole it lies beside its place as .NAME.msgd-part, and what stands at the place
 stays. The part stays when the command is broken off, and the next one goes on there.""",

@@ -103,7 +103,7 @@ def test_who_is_not_trusted_there_cannot_be_verified_or_recovered(nodes: Nodes) 
     a.trust(b)
     held(a, "b")
     assert [NOT_TRUSTED] * 2 == [a.ctl(*v).returncode for v in (("verify", "b"), ("recover", "--from", "b"))]
-    done = a.ctl("peer", "rekey", "b")
+    done = a.ctl("peer", "rekey", "b", "--timeout", "2s")
     assert NOT_TRUSTED == done.returncode
     assert "No words with b: " in done.stdout
     assert "msgctl pair ask b" in done.stderr

@@ -115,24 +115,25 @@ def lab(directory: Path, *words: str, within_s: float = 120) -> subprocess.Compl
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_lab_of_40_comes_up_talks_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.long)])
+def test_a_big_lab_comes_up_talks_and_leaves_nothing(tmp_path: Path, count: int) -> None:
     """All are paired with node1: one message each way through it, then nothing is left of them."""
     directory = tmp_path / "lab"
     try:
-        up = lab(directory, "lab", "up", "40")
+        up = lab(directory, "lab", "up", str(count))
         assert up.returncode == 0, up.stderr
-        pids = [int((directory / f"node{n}" / "msgd.pid").read_text()) for n in range(1, 41)]
+        pids = [int((directory / f"node{n}" / "msgd.pid").read_text()) for n in range(1, count + 1)]
         everyone = [*pids, *(child for pid in pids for child in children_of(pid))]
-        for n in range(2, 41):
+        for n in range(2, count + 1):
             for one, other in (("node1", f"node{n}"), (f"node{n}", "node1")):
                 sent = lab(directory, "--node", one, "send", "--wait=stored", other, f"{one} to {other}")
                 assert sent.returncode == 0, sent.stderr
         there = lab(directory, "-o", "json", "--node", "node1", "log")
         rows = [json.loads(line) for line in there.stdout.splitlines()]
-        assert {f"node1 to node{n}" for n in range(2, 41)} == {
+        assert {f"node1 to node{n}" for n in range(2, count + 1)} == {
             r["text"] for r in rows if r["direction"] == "out"
         }
-        assert {f"node{n} to node1" for n in range(2, 41)} == {
+        assert {f"node{n} to node1" for n in range(2, count + 1)} == {
             r["text"] for r in rows if r["direction"] == "in"
         }
     finally:

@@ -57,6 +57,7 @@ class Log:
         self.supervisor = Pipe(mine, TABLE)
         self.tokens = 0
         self._heard: dict[Pipe, deque[Any]] = {}
+        self._links: list[Pipe] = []
         config = Config(name="a", listen=(ListenAddress.parse(OWN),), state=str(directory), socket="/x")
         self.identity = load_or_create(str(directory), None).identity
         # No thread: the receive buffer of wire/pipe is one for the whole process.
@@ -70,7 +71,10 @@ class Log:
         mine, theirs = socket.socketpair()
         assert self.supervisor.offer(Introduce(kind, os.getpid(), self.identity), theirs.fileno())
         theirs.close()
-        return Pipe(mine, TABLE)
+        pipe = Pipe(mine, TABLE)
+        if kind == "link":
+            self._links.append(pipe)
+        return pipe
 
     def ask(self, kind: type[Any], *fields: Any, payload: bytes = b"", **more: Any) -> Any:
         """The answer to this request of the control channel; what else it says is passed over."""
@@ -108,6 +112,8 @@ class Log:
     def stop(self) -> None:
         with suppress(OSError):  # it has ended already: its exit code says how
             self.supervisor.offer(Stop())
+        for link in self._links:  # it waits until they have said goodbye
+            link.close()
         assert OK == forked.wait(self.pid, WITHIN_S)
 
 
