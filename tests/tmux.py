@@ -32,10 +32,13 @@ class Tmux:
         given = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **(env or {})}
         given.pop("TMUX", None)
         line = shlex.join([*command, *words])
+        self._code = Path(f"{self._socket}.code")
+        code = shlex.quote(os.fspath(self._code))
         self._env = given
         self._tmux(
             "new-session", "-d", "-x", str(columns), "-y", str(rows), "-c", os.fspath(REPOSITORY),
-            f"exec {line}", ";", "set", "-g", "remain-on-exit", "on", ";", "set", "-g", "status", "off",
+            f"{line}; echo $? > {code}-; mv {code}- {code}", ";",
+            "set", "-g", "remain-on-exit", "on", ";", "set", "-g", "status", "off",
         )  # fmt: skip
         self._pid = int(self._asked("pid"))
 
@@ -63,9 +66,9 @@ class Tmux:
         return rows
 
     def end(self, within_s: float = WITHIN_S) -> int:
-        """Wait for the end of the command; its exit code."""
-        wait_for(lambda: self._asked("pane_dead_status") != "", within_s, "its end")
-        return int(self._asked("pane_dead_status"))
+        """Wait for the end of the command; its exit code. The shell tells it: tmux may miss a child's end."""
+        wait_for(self._code.exists, within_s, "its end")
+        return int(self._code.read_text())
 
     def _asked(self, what: str) -> str:
         return self._tmux("display-message", "-p", f"#{{{what}}}").strip()
