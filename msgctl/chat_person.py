@@ -42,6 +42,7 @@ class Person:
         self._flow = Flow(path, peer, talk, self, history=history)
         self._leaving = asyncio.Event()
         self._ending: asyncio.Future[None] | None = None
+        self._is_hurried = False  # told to leave twice
         self._region = Region(
             lambda: field(self._flow.name),
             self._open_lines,
@@ -103,9 +104,11 @@ class Person:
     # --- what the person does -----------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """End the chat; the second time at once. What the person wants."""
+        """End the chat; the second time without waiting for more than msgd, then at once."""
         if self._leaving.is_set() and self._ending is not None:
-            self._ending.cancel()
+            if self._is_hurried or not self._flow.is_up or not self._talk.unkept:
+                self._ending.cancel()
+            self._is_hurried = True
         self._leaving.set()
         self.changed()
 
@@ -165,7 +168,11 @@ class Person:
             self._flow.leave()
             self.changed()
         open_lines = self._talk.open if self._flow.is_there else self._talk.unkept
-        await self._flow.settled(self._leave_s, lambda: not open_lines)
+
+        def is_over() -> bool:
+            return not open_lines or (self._is_hurried and not self._talk.unkept)
+
+        await self._flow.settled(self._leave_s, is_over)
 
     def _may_tell(self) -> bool:
         """To who is no peer, and was told nothing, nothing is told."""

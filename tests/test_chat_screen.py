@@ -1,6 +1,7 @@
 """`msgctl chat` on a terminal: a pty for what is written to it, tmux for what a person sees."""
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,3 +238,35 @@ def test_who_leaves_twice_does_not_wait_and_hears_what_is_still_here(server: Cha
         t.see("hola …")
         t.see("2 lines on this disk")
         assert 0 == t.end()
+
+
+@pytest.mark.slow
+def test_who_leaves_twice_waits_for_msgd_and_the_third_time_for_nobody(server: ChatServer) -> None:
+    """What msgd has kept is not said to be lost only because somebody was impatient."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def send(connection: Connection, call: Call) -> None:
+        asked.set()
+        may_answer.wait(20)
+        server.sendmany(connection, call)
+
+    server.state, server.script["SendMany"] = "queued", send
+    for patient in (True, False):
+        with terminal(server, "--timeout", "60s") as t:
+            t.see("node3 connected")
+            t.answer("hola")
+            assert asked.wait(20)
+            t.press("\x04")
+            t.see("leaving")
+            t.press("\x04")
+            if patient:
+                may_answer.set()
+                t.see("lines on this disk")
+                assert 0 == t.end()
+            else:
+                t.press("\x04")
+                t.see("2 lines could not be kept")
+                assert 3 == t.end()
+        asked.clear()
+        may_answer.clear()
+    may_answer.set()
