@@ -126,8 +126,9 @@ prompt says how the peer stands, how many lines are on their way, and by how muc
 where that is seconds.
 
 The chat begins with the last 10 messages (-n). /quit, adios or Ctrl-D ends it: the other side is
-sent the line adios, with the header chat: left, and its chat says so and goes on. At the end it waits up to
-3 seconds (--timeout) for the last lines to be stored. /help lists what else may be entered. A
+sent the line adios, with the header chat: left, and its chat says so and goes on. At the end it
+waits up to 3 seconds (--timeout) for the last lines to be stored, after a second Ctrl-D only until
+msgd has them. /help lists what else may be entered. A
 pasted text stays in the prompt until Enter sends its lines. Where msgd is restarted the chat waits
 for it and goes on; nothing that was entered is lost, and nothing is sent twice.
 
