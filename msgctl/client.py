@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 ANSWER_TIMEOUT_S = 130.0  # msgd bears a disk that stalls for 120 s
+AGAIN_S = 0.2  # between two tries to connect again
 LOOK_S = 1.0  # a signal that comes right before recv(2) is not seen by Python while that waits
 ERROR_PREFIX = errors.INTERFACE + "."
 LINES_HEAD, LINES_TAIL = b'{"parameters":{"messages":[\n', b"],"  # around lines in an answer
@@ -128,10 +129,12 @@ class Client:
             "timeout_ms": round(timeout_s * 1000) if wait != "queued" else None,
             "hold": hold,
         }
+        began_s = time.monotonic()
         try:
-            return self._send(parameters, wait, timeout_s, early)
+            receipt = self._send(parameters, wait, timeout_s, early)
         except Lost as exc:
-            return self._find_out(parameters, exc)
+            receipt = _cut_off(self._find_out(parameters, exc), wait)
+        return self._go_on(parameters, receipt, wait, began_s, timeout_s)
 
     def _send(self, parameters: Json, wait: str, timeout_s: float, early: bool = False) -> Json:
         """The last receipt that came. A connection that breaks after the first one takes nothing back."""
@@ -148,10 +151,29 @@ class Client:
         except Lost:
             if receipt is None:
                 raise
-            return receipt
+            return _cut_off(receipt, wait)
         except KeyboardInterrupt as exc:
             exc.receipt = receipt  # type: ignore[attr-defined]  # what is known is still told
             raise
+
+    def _go_on(self, parameters: Json, receipt: Json, wait: str, began_s: float, timeout_s: float) -> Json:
+        """Where msgd, or a process of it, ended before the time was over: wait for the rest of it."""
+        is_duplicate, deadline_s = receipt["duplicate"], began_s + timeout_s
+        while receipt["reason"] == model.RESTARTING and deadline_s - time.monotonic() > AGAIN_S:
+            try:
+                time.sleep(AGAIN_S)
+                with Client(self.path, timeout_s=self.timeout_s) as other:
+                    left_s = max(0.0, deadline_s - time.monotonic())
+                    asked = {**parameters, "timeout_ms": round(left_s * 1000)}
+                    again = other._send(asked, wait, left_s)
+            except errors.MsgdError:
+                continue  # it is kept, so what is known of it stands
+            except KeyboardInterrupt as exc:
+                exc.receipt = receipt  # type: ignore[attr-defined]  # as in _send
+                raise
+            elapsed_ms = (time.monotonic() - began_s) * 1000
+            receipt = {**again, "duplicate": is_duplicate, "elapsed_ms": elapsed_ms}
+        return receipt
 
     def _find_out(self, parameters: Json, lost: Lost) -> Json:
         """Whether a message was kept whose send had no answer."""
@@ -231,6 +253,18 @@ class Client:
             return self._splitter.next()
         except varlink.FrameError as exc:
             raise _no_msgd(exc) from exc
+
+
+def _cut_off(receipt: Json, wait: str) -> Json:
+    """What is known of a message when no more is heard of it."""
+    return {**receipt, "reason": model.RESTARTING} if _is_open(receipt, wait) else receipt
+
+
+def _is_open(receipt: Json, wait: str) -> bool:
+    """Whether the message may still get as far as is waited for."""
+    if wait == model.QUEUED or receipt.get("handled_at_ns") is not None:
+        return False
+    return receipt["state"] == model.QUEUED or (receipt["state"], wait) == (model.STORED, model.HANDLED)
 
 
 def _checked(frame: bytes) -> varlink.Reply:

@@ -108,16 +108,25 @@ class _Call:
         """The receipts that are new or have changed, as they come."""
         client = self._client
         while True:
+            why: errors.MsgdError = Lost("msgd has ended a process")
             try:
                 yield from self._stream(client)
-                return
+                if not self._is_open():
+                    return
             except errors.MsgdError as exc:
                 if not isinstance(exc, Lost | errors.Uncertain) and type(exc) is not errors.MsgdError:
                     raise
-                again = self._connected(exc)
+                why = exc
+            again = self._connected(why)
             if again is None:
                 return
             client = again
+
+    def _is_open(self) -> bool:
+        """Whether msgd answered before the time was over, since it lost a process."""
+        is_early = self._deadline_s - time.monotonic() > AGAIN_S
+        reasons = [receipt["reason"] for receipt in self.receipts.values()]
+        return self._is_waiting and is_early and model.RESTARTING in reasons
 
     def _stream(self, client: Client) -> Iterator[list[Json]]:
         left_s = max(0.0, self._deadline_s - time.monotonic())

@@ -98,10 +98,10 @@ def _lab() -> str:
 
 
 def _net() -> str:
-    net = os.environ.get("MSGD_LAB_NET") or "127.0.0."
+    net = (os.environ.get("MSGD_LAB_NET") or "127.0.0").removesuffix(".") + "."
     parts = net.split(".")
     if len(parts) != 4 or parts[3] or parts[0] != "127" or not all(part.isdecimal() for part in parts[:3]):
-        raise UsageError(f"MSGD_LAB_NET={net!r}: expected the beginning of a loopback address, as 127.77.3.")
+        raise UsageError(f"MSGD_LAB_NET={net!r}: expected three numbers of a loopback address, as '127.77.3'")
     return net
 
 

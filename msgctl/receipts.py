@@ -22,15 +22,18 @@ COLOUR = {
 }  # the others: red
 
 
-def line(screen: Screen, receipt: Json) -> str:
-    """The line of a receipt, without the id and without a line end."""
+def line(screen: Screen, receipt: Json, wanted: str | None = None) -> str:
+    """The line of a receipt, without the id and without a line end. `wanted`: the level asked for."""
     state = reached(receipt)
     shown = screen.paint(COLOUR.get(state, "red"), field(state))
     parts = [shown, field(receipt.get("peer") or "")]
     when_ns = receipt.get("handled_at_ns") or receipt.get("receipt_at_ns") or receipt.get("stored_at_ns")
     if state in (model.STORED, model.HANDLED) and when_ns:
         parts.append(screen.clock(when_ns) + f".{when_ns // 1_000_000 % 1000:03d}")
-    detail = ", ".join(details(state, receipt))
+    found = details(state, receipt)
+    if state == model.STORED and wanted == model.HANDLED:
+        found.insert(0, "not handled yet")
+    detail = ", ".join(found)
     if detail:
         parts.append(f"({detail})")
     return " ".join(parts)

@@ -1,7 +1,6 @@
 """Answers to messages: `msgctl reply`, `send --reply-to`. They become options of an ordinary send.
 
-An answer carries the id of the message that it answers, and that of the first message of the thread. Headers
-that were given with -H stand above both.
+An answer carries the id of the message that it answers, and that of the first message of the thread.
 """
 
 from msgctl.client import Client
@@ -23,6 +22,9 @@ def put_headers(args: Args, client: Client, id: str) -> Json:
         raise UsageError("there is nothing to answer: that tells what was done or befell this node")
     thread = (message.get("headers") or {}).get(model.THREAD) or message["id"]
     given = args.lists.setdefault("header", [])
+    for pair in given:
+        if pair.partition("=")[0] in (model.REPLY_TO, model.THREAD):
+            raise UsageError(f"-H {pair}: what an answer belongs to is said by the message that it answers")
     given[:0] = [f"{model.REPLY_TO}={message['id']}", f"{model.THREAD}={thread}"]
     return answer
 

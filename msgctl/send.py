@@ -85,7 +85,7 @@ def show(screen: Screen, form: str, order: Order, receipt: Json) -> None:
         if form == "json":
             screen.json(receipts.as_json(receipt))
         else:
-            screen.write(f"{receipt['id']} {receipts.line(screen, receipt)}\n")
+            screen.write(f"{receipt['id']} {receipts.line(screen, receipt, order.wanted)}\n")
     except BrokenOutput:
         pass  # the message is kept all the same, and so is its exit code
 

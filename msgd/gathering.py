@@ -17,7 +17,7 @@ from msgd.errors import MsgdError, UsageError
 from msgd.log.record import OVERHEAD_BYTES
 from msgd.pending import Pending
 from msgd.rows import Filter, Row
-from msgd.sending import MAX_TIME_MS, Outgoing, SendCall, build, key_id, payload_of
+from msgd.sending import MAX_TIME_MS, Outgoing, SendCall, build, check_repeated, key_id, payload_of
 from msgd.wire.codec import Message
 from msgd.wire.groups import Placed, Spread
 from msgd.wire.ledger import PeerState, Refused, Submitted
@@ -59,7 +59,7 @@ class Gathering:
         self._check(len(peers))
         message = self._message()
         self.id = message.id
-        self._fingerprint = (message.body, message.headers, message.kind)
+        self._fingerprint = (message.headers, (message.body, message.kind))
         self._payload = payload_of([message])
         self.parts = [self._part(peer) for peer in peers]
         self._left = [peer.number for peer in peers]  # for whom the log process was not asked yet
@@ -195,11 +195,8 @@ class Gathering:
         return [row for rows in self.control.history().query(wanted) for row in rows]
 
     def _check_same(self, row: Row) -> None:
-        if (row.body, row.headers, model.MESSAGE_KINDS.index(row.kind)) != self._fingerprint:
-            raise UsageError(
-                f"Id {self.id.hex()} or its key was used before, for another message.",
-                "Use a new key for a new message.",
-            )
+        kind = model.MESSAGE_KINDS.index(row.kind)
+        check_repeated(self.id, (row.headers, (row.body, kind)), self._fingerprint)
 
     def _sent(self, row: Row) -> Message:
         """The message as the first members got it."""

@@ -21,6 +21,7 @@ from msgd.log.page import SharedPage
 from msgd.log.reader import Reader
 from msgd.node import Node
 from msgd.rows import Row
+from msgd.sending import check_repeated
 from msgd.wire.codec import Message
 from msgd.wire.consuming import Freed
 from msgd.wire.frame import Frame
@@ -192,11 +193,8 @@ class Knowing(ABC):
         for message in messages:
             known = history.message_at(self._place_of(message.id))
             to = owner(peers, numbered(peers, known.peer_number)).number
-            if (known.body, known.headers, to) != (message.body, message.headers, number):
-                raise errors.UsageError(
-                    f"Id {known.id.hex()} or its key was used before, for another message.",
-                    "Use a new key for a new message.",
-                )
+            given = (message.headers, (message.body, number))
+            check_repeated(message.id, (known.headers, (known.body, to)), given)
 
     def is_kept(self, raw_id: bytes) -> bool:
         """Whether a message with this id is in the log."""

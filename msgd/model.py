@@ -19,6 +19,7 @@ CANCELLED = "cancelled"
 RECEIVED = "received"
 STATES = (HELD, QUEUED, STORED, REJECTED, EXPIRED, CANCELLED, RECEIVED)
 FINAL_STATES = (STORED, REJECTED, EXPIRED, CANCELLED)
+RESTARTING = "msgd is starting again"  # the reason of who was answered before its time was over
 HANDLED = "handled"  # no state but a mark beside STORED or RECEIVED: a consumer there has dealt with it
 
 # Headers with a meaning.

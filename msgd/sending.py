@@ -119,6 +119,31 @@ def _kind(name: str | None) -> int:
     return SENDABLE[name]
 
 
+def check_repeated(
+    raw_id: bytes,
+    known: tuple[dict[str, str], tuple[object, ...]],
+    given: tuple[dict[str, str], tuple[object, ...]],
+) -> None:
+    """Headers and all else of a message that is known, and of one with its id. Raises UsageError.
+
+    Who first wanted to hear that it is handled may ask for it again without that, not the other way round.
+    """
+    wishes = [headers.get(model.REPORT) for headers, _ in (known, given)]
+    plain = [{**headers, model.REPORT: ""} for headers, _ in (known, given)]
+    same = (plain[0], known[1]) == (plain[1], given[1])
+    if same and (wishes[0] == wishes[1] or wishes[1] is None):
+        return
+    text = model.id_text(raw_id)
+    if same and wishes[0] is None:
+        raise UsageError(
+            f"Message {text} was sent before, without asking whether it is handled: no report will come.",
+            "Wait for stored, or use a new key for a message that is to be reported.",
+        )
+    raise UsageError(
+        f"Id {text} or its key was used before, for another message.", "Use a new key for a new message."
+    )
+
+
 def _asking(headers: dict[str, str]) -> dict[str, str]:
     """The headers of a message whose sender wants to hear when it is handled."""
     given = headers.get(model.REPORT, model.HANDLED)

@@ -270,6 +270,7 @@ class Submitting:
             if pending.done:
                 continue
             if pending.state:
+                pending.reason = model.RESTARTING
                 self.finish(pending)
             else:
                 self.refuse(pending.whole or pending, error)
@@ -427,7 +428,7 @@ class Submitting:
         try:
             self._refresh(pending)
         except errors.Uncertain:  # the log process has just died: what is on disk is queued all the same
-            pending.reason = "msgd is starting again"
+            pending.reason = model.RESTARTING
         except MsgdError as error:
             pending.reason = error.message
         if not pending.done:  # by what was heard meanwhile

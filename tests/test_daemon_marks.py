@@ -1,6 +1,7 @@
 """Between real daemons: a sender hears that its message was handled; answers, and whole conversations."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -90,6 +91,35 @@ def test_sender_waits_until_it_is_handled(nodes: Nodes, run: Run, tmp_path: Path
     parcel = tmp_path / "parcel"
     check_repeated(run, a, b, ids[0])
     check_carried(run, a, b, parcel)
+
+
+def test_senders_wait_on_when_the_log_process_dies(nodes: Nodes, run: Run) -> None:
+    """As if nothing had happened: to one peer, to a group, and whatever they wait for."""
+    a, b = nodes.pair(settings='[group.web]\npeers = ["b"]\n')
+    words = (("b", "one"), ("@web", "two"))
+    waiting = [begin(a, "send", to, "--wait=handled", "--timeout", "60", text) for to, text in words]
+    ids = came(run, b, ["one", "two"])
+    wait_for(lambda: not ask(run, a, "queue"), 20, "the receipts")
+    os.kill(a.pids()["log"][0], signal.SIGKILL)
+    wait_for(lambda: is_connected(a, b), 20, "the link to come back")
+    handled(b, "a", *ids)
+    said = [process.communicate(timeout=30)[0] for process in waiting]
+    assert [0, 0] == [process.returncode for process in waiting], said
+    assert f"{ids[0]} handled b " in said[0] and " handled b " in said[1]
+
+
+def test_a_key_may_be_repeated_with_a_smaller_wish(nodes: Nodes, run: Run) -> None:
+    """What was to be reported may be sent again without that; for a report it is too late then."""
+    a, _ = nodes.pair(settings='[group.web]\npeers = ["b"]\n')
+    for to in ("b", "@web"):
+        words = ("send", to, "--timeout", "100ms", "--id", f"to {to}", "x")
+        assert 5 == run(a, *words, "--wait=handled").code
+        done = run(a, *words, "--wait=stored")
+        assert (0, True) == (done.code, "sent before" in done.out), done.err
+        words = ("send", to, "--id", f"again to {to}", "x")
+        assert 0 == run(a, *words, "--wait=stored", *LONG).code
+        done = run(a, *words, "--wait=handled")
+        assert (2, True) == (done.code, "without asking whether it is handled" in done.err), done.err
 
 
 def check_told(run: Run, a: Node, b: Node, ids: list[str]) -> None:

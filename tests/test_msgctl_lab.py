@@ -207,7 +207,7 @@ def test_lab_in_a_long_directory_is_refused(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("prefix", ["10.0.0.", "127.0.0", "127.0.0.1", "127.x.0."])
+@pytest.mark.parametrize("prefix", ["10.0.0.", "127.0", "127.0.0.1", "127.x.0."])
 def test_lab_stays_on_loopback(run: Runner, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     """MSGD_LAB_NET is the beginning of a loopback address, and nothing else."""
     monkeypatch.setenv("MSGD_LAB_NET", prefix)

@@ -300,7 +300,43 @@ def test_send_with_a_key_is_repeated(server: ControlServer, run: Runner) -> None
     server.script["Send"] = first_cut
     done = run("send", "node3", "hola", "--id", "k1")
     assert (done.code, done.err) == (0, "")
-    assert [sent["key"] for sent in server.called("Send")] == ["k1", "k1"]
+    calls = [(sent["key"], sent["wait"]) for sent in server.called("Send")]
+    assert [("k1", "stored"), ("k1", "queued"), ("k1", "stored")] == calls
+
+
+def test_who_waits_goes_on_when_msgd_loses_a_process(server: ControlServer, run: Runner) -> None:
+    """With the same id, for the rest of the time, and as one send: an early answer is no end of the time."""
+
+    def send(connection: Connection, call: Call) -> None:
+        count = len(server.called("Send"))
+        if count == 1:
+            answer(state="queued", reason="msgd is starting again")(connection, call)
+        elif count == 2:
+            connection.error("Unexpected", "The log process is gone.")
+        else:
+            answer(state="stored", duplicate=True)(connection, call)
+
+    server.script["Send"] = send
+    done = run("send", "node3", "hola", "--wait=stored", "--timeout", "20s")
+    assert (done.code, done.err) == (0, "")
+    assert " stored node3 " in done.out and "sent before" not in done.out
+    first, *again = server.called("Send")
+    assert [first["message"]] * 2 == [call["message"] for call in again]
+    assert 20_000 == first["timeout_ms"] > again[0]["timeout_ms"] > again[1]["timeout_ms"] > 0
+
+
+def test_what_is_missing_of_handled_is_said(server: ControlServer, run: Runner) -> None:
+    server.state = "stored"
+    done = run("send", "node3", "hola", "--wait=handled")
+    assert (5, True) == (done.code, "(not handled yet" in done.out), done.out
+
+
+@pytest.mark.parametrize("header", ["thread=x", "reply-to=x"])
+def test_where_an_answer_belongs_is_not_given(server: ControlServer, run: Runner, header: str) -> None:
+    id = server.keep("node3", {"text": "hola"})["id"]
+    done = run("reply", id, "-H", header, "hi")
+    assert (2, []) == (done.code, server.called("Send"))
+    assert f"-H {header}: " in done.err
 
 
 def test_connection_lost_after_queued_takes_nothing_back(server: ControlServer, run: Runner) -> None:
