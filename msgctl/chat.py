@@ -16,6 +16,7 @@ from msgctl.timespec import duration_ms
 from msgd.errors import UsageError
 
 HISTORY = 10  # messages at the start, for a person
+MAX_HISTORY = 999_999
 LEAVE_S = 3.0  # at the end, as a send
 SCRIPT_LEAVE_S = 30.0
 
@@ -52,9 +53,12 @@ def _history(args: Args) -> int | None:
     given = args.get("lines")
     if given is None:
         return None
-    if not given.isdecimal() or len(given) > 6:
+    if not given.isdecimal():
         raise UsageError(f"-n {given}: expected a number of messages")
-    return int(given)
+    digits = given.lstrip("0") or "0"
+    if len(digits) > len(str(MAX_HISTORY)):
+        raise UsageError(f"-n {given}: at most {MAX_HISTORY} messages", "`msgctl log` shows all of them")
+    return int(digits)
 
 
 def _draws() -> bool:

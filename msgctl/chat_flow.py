@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from msgctl.chat_talk import FAREWELL, LEFT, Line, Talk
 from msgctl.chat_wire import Wire
 from msgctl.client import body_fields, new_id
+from msgctl.output import counted
 from msgctl.pipeline import BATCH_BYTES, BATCH_MESSAGES
 from msgctl.send import check_size, header_bytes
 from msgd import errors, model
@@ -60,7 +61,6 @@ class Flow:
         self._history = history
         self._cursor = ""
         self._is_full = False  # msgd has no space for more
-        self._farewell = ""  # the id of the last line
         self.has_left = False  # the log has told the last line, and so all that stands before it
         self.error: errors.MsgdError | None = None  # why a line was refused
         self._placed = asyncio.Event()  # it is known where to begin
@@ -92,7 +92,7 @@ class Flow:
 
     def leave(self) -> None:
         """Send the last line."""
-        self._farewell = self.put(FAREWELL.encode(), LEFT)
+        self.put(FAREWELL.encode(), LEFT)
 
     async def run(self) -> None:
         """Until it is cancelled. Raises the error that waiting does not mend."""
@@ -184,10 +184,11 @@ class Flow:
 
     def _take(self, messages: list[Json]) -> None:
         shown = []
+        farewell = self.talk.farewell
         for message in messages:
             if not message.get("was"):
                 self._cursor = message["cursor"]
-                self.has_left |= message["id"] == self._farewell
+                self.has_left |= farewell is not None and message["id"] == farewell.id
             shown.append(self.talk.heard(message))
         if messages and messages[-1]["peer"]:
             self._name = messages[-1]["peer"]
@@ -233,10 +234,14 @@ class Flow:
         self._sent.set()
 
     def _refused(self, batch: list[Line], exc: errors.MsgdError) -> None:
+        is_new = self.error is None or self.error.message != exc.message
         self.error = exc
         for line in batch:
             self.talk.drop(line)
-        self._view.notice(f"{exc.message} {exc.hint}".rstrip() + f" Not sent: {_quoted(batch)}")
+        typed = [line for line in batch if line is not self.talk.farewell]
+        if typed or is_new:
+            not_sent = f" Not sent: {_quoted(typed)}" if typed else ""
+            self._view.notice(f"{exc.message} {exc.hint}".rstrip() + not_sent)
         self._moved.set()
         self._view.changed()
 
@@ -308,7 +313,7 @@ def _is_held(line: Line) -> bool:
 
 
 def _quoted(lines: list[Line]) -> str:
-    more = f" and {len(lines) - 1} more lines" if len(lines) > 1 else ""
+    more = f" and {counted(len(lines) - 1, 'more line')}" if len(lines) > 1 else ""
     return f"{lines[0].body[:60].decode('utf-8', 'replace')!r}{more}"
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from msgctl.chat_flow import Flow
 from msgctl.chat_screen import Region
-from msgctl.chat_show import Scrollback, open_line, status
+from msgctl.chat_show import Scrollback, open_line, status, steps, unkept
 from msgctl.chat_talk import FAREWELLS, Talk
 from msgctl.client import Client
 from msgctl.output import Screen, complain, counted, field
@@ -22,9 +22,11 @@ it waits here, and goes by itself.
   ✓                     on {peer}'s disk, at the time of its clock
   /quit, adios, Ctrl-D  end the chat, and tell {peer}
   /pair                 say yes to the words that were shown
-  //text                send a line that begins with /
+  //word                send /word; a line of several words
+                        that begins with / is sent as it is
   Up, Down              what was entered before
-  Ctrl-C                throw away what is typed
+  Ctrl-C                throw away what is typed; where nothing
+                        is typed, end the chat as Ctrl-D does
 """
 
 
@@ -89,14 +91,7 @@ class Person:
 
     def held(self, pairing: Json) -> None:
         """Print what to do, with the command of this chat in place of the one for a shell."""
-        parts = [pairing["detail"]]
-        if pairing["words"] and not pairing["accepted"]:
-            parts.append(f"Words: {pairing['words']}. Where the same are shown there, enter /pair.")
-        elif pairing.get("next"):
-            parts.append(f"Here: {pairing['next']}.")
-        if pairing.get("there"):
-            parts.append(f"There: {pairing['there']}.")
-        self.notice(" ".join(parts))
+        self.notice(steps(pairing, "Where the same are shown there, enter /pair."))
 
     async def ready(self) -> None:
         """A terminal takes what is written to it."""
@@ -127,8 +122,8 @@ class Person:
                 self._put(line)
         elif word in FAREWELLS:
             self.leave()
-        elif text.startswith("/") and not text.startswith("//") and " " not in text.strip():
-            self._command(word)
+        elif text.startswith("/") and not text.startswith("//") and len(text.split()) == 1:
+            self._command(text.strip())
         else:
             self._put(text.removeprefix("/") if text.startswith("//") else text)
 
@@ -140,7 +135,7 @@ class Person:
         self.changed()
 
     def _command(self, word: str) -> None:
-        match word:
+        match word.casefold():
             case "/help":
                 self._region.print(HELP.replace("{peer}", field(self._flow.name)))
             case "/pair":
@@ -180,12 +175,11 @@ class Person:
 
     def _tell_rest(self) -> int:
         """What did not get there, said when the region is gone; the exit code."""
-        rest = list(self._talk.open.values())
-        for line in rest:
-            self._screen.write(open_line(self._screen, line, self._flow, 1 << 20) + "\n")
-        unkept = len(self._talk.unkept)
-        if unkept:
-            complain(f"msgctl: {counted(unkept, 'line')} could not be kept: msgd does not answer\n")
+        for line in self._talk.open.values():
+            if line is not self._talk.farewell:
+                self._screen.write(open_line(self._screen, line, self._flow, 1 << 20) + "\n")
+        if self._talk.unkept:
+            complain(f"msgctl: {unkept(self._talk)}\n")
             return errors.UNREACHABLE
         if self._talk.waiting:
             waiting = counted(self._talk.waiting, "line")

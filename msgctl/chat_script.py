@@ -3,6 +3,8 @@
 Input and output are waited for with poll(2), which takes files, too, and neither waits for the other: while
 nobody reads the output, at most a piece of it is kept and the log is followed no further, but lines go on
 being sent. The input ends the chat, and so does a line that says goodbye.
+
+Standard error has sentences; where the format is JSON it has one object at most, of the error that ended it.
 """
 
 import asyncio
@@ -11,11 +13,12 @@ import selectors
 
 from msgctl import messages
 from msgctl.chat_flow import Flow
-from msgctl.chat_show import is_report
-from msgctl.chat_talk import FAREWELLS, Talk
+from msgctl.chat_show import is_report, steps, unkept
+from msgctl.chat_talk import FAREWELLS, REFUSED, Talk
 from msgctl.held import tell
 from msgctl.output import Screen, complain, counted
 from msgctl.receipts import exit_code
+from msgctl.send import check_size
 from msgd import errors, model
 from msgd.wire.varlink import Json
 
@@ -24,7 +27,8 @@ WRITE_BYTES = 4096  # PIPE_BUF: a pipe that poll(2) calls writable takes so many
 MAX_OUTPUT = 1 << 20  # bytes that are kept for a reader
 MAX_UNKEPT = 2000  # lines that msgd has not answered; no more is read then
 LOOK_S = 0.05  # between looks whether there are fewer
-ENDINGS = tuple(word.encode() for word in FAREWELLS)
+LONGEST_ENDING = max(len(word.encode()) for word in FAREWELLS)
+WAITS = "on this disk, not stored there yet"
 RANK = (errors.OK, errors.STILL_QUEUED, errors.NOT_TRUSTED, errors.FAILED)
 
 
@@ -51,6 +55,8 @@ class Script:
         self._leave_s = leave_s
         self._flow = Flow(path, peer, talk, self, history=history)
         self._output = _Output()
+        self._unread: errors.UsageError | None = None  # why the input was read no further
+        self._is_json = form.startswith("json")
         self._write = messages.writer(_Caught(screen, self._output), form)
 
     async def run(self) -> int:
@@ -79,11 +85,13 @@ class Script:
 
     def notice(self, text: str) -> None:
         """A sentence on standard error."""
-        complain(f"msgctl: {text}\n")
+        if not self._is_json:
+            complain(f"msgctl: {text}\n")
 
     def held(self, pairing: Json) -> None:
         """As `send` tells it."""
-        tell(pairing)
+        if not self._is_json:
+            tell(pairing)
 
     async def ready(self) -> None:
         """Return when little waits to be written."""
@@ -93,42 +101,77 @@ class Script:
 
     async def _talk_to_end(self) -> None:
         source = _Input()
-        while (lines := await source.lines()) is not None and self._put(lines):
-            while len(self._talk.unkept) > MAX_UNKEPT:
-                await asyncio.sleep(LOOK_S)
+        try:
+            while (lines := await source.lines()) is not None and self._put(lines):
+                while len(self._talk.unkept) > MAX_UNKEPT:
+                    await asyncio.sleep(LOOK_S)
+        except errors.UsageError as exc:
+            self._unread = exc  # what was put before is still sent
         self._flow.leave()
         await self._flow.settled(self._leave_s, self._is_over)
         await self._output.drained(0)
 
     def _is_over(self) -> bool:
         """Whether nothing more will come of the lines, and what stands before the last one was shown."""
-        if self._talk.waiting:
+        if self._talk.open:
             return self._flow.needs_person
         return self._flow.has_left or self._flow.error is not None
 
     def _put(self, lines: list[bytes]) -> bool:
-        """Whether the chat goes on after these lines."""
+        """Whether the chat goes on after these lines. Raises UsageError."""
         for line in lines:
-            if line.strip().lower() in ENDINGS:
+            if _is_ending(line):
                 return False
-            try:
-                self._flow.put(line)
-            except errors.UsageError as exc:
-                self._flow.error = exc  # what was put before is still sent
-                return False
+            self._flow.put(line)
         return True
 
+    # --- the end ------------------------------------------------------------------------------------------
+
     def _code(self) -> int:
-        if self._talk.unkept:
-            unkept = counted(len(self._talk.unkept), "line")
-            raise errors.Unreachable(f"{unkept} could not be kept: msgd does not answer")
-        if self._flow.error is not None:
-            raise self._flow.error
-        if self._talk.waiting:
-            complain(f"msgctl: {counted(self._talk.waiting, 'line')} on this disk, not stored there yet\n")
-            complain("  nothing is lost: see `msgctl queue`\n")
-        states = [*self._talk.ended, *(line.state for line in self._talk.open.values())]
-        return max([exit_code(state, model.STORED) for state in states], key=RANK.index, default=errors.OK)
+        """The exit code, that of the first failure. Sentences tell all, JSON the first."""
+        failures = self._failures()
+        if failures and self._is_json:
+            raise failures[0]
+        for exc in failures:
+            if exc is not self._flow.error:  # of which a notice has told
+                complain(f"msgctl: {exc.message}\n" + (f"  {exc.hint}\n" if exc.hint else ""))
+        return failures[0].code if failures else errors.OK
+
+    def _failures(self) -> list[errors.MsgdError]:
+        """What went wrong, the worst first."""
+        lost = errors.Unreachable(unkept(self._talk)) if self._talk.unkept else None
+        found = (lost, self._unread, self._flow.error, self._output.error)
+        failures = [exc for exc in found if exc is not None]
+        if not self._talk.unkept:
+            failures += self._not_stored()
+        return failures
+
+    def _not_stored(self) -> list[errors.MsgdError]:
+        """What became of lines that are not stored there; of the goodbye where it is the only one."""
+        talk = self._talk
+        last = [talk.farewell.state] if talk.farewell else []
+        states = {*talk.ended, *(line.state for line in talk.open.values()), *last} - {REFUSED}
+        code = max([exit_code(state, model.STORED) for state in states], key=RANK.index, default=errors.OK)
+        if code == errors.OK:
+            return []
+        told = [
+            f"{counted(count, 'line')} {state}"
+            for state, count in talk.ended.items()
+            if state not in (model.STORED, REFUSED)
+        ]
+        if talk.waiting:
+            told.append(f"{counted(talk.waiting, 'line')} {WAITS}")
+        if not told:
+            told.append(f"the goodbye {WAITS if talk.open else last[0]}")
+        exc = errors.MsgdError("; ".join(told), self._hint(code))
+        exc.code = code
+        return [exc]
+
+    def _hint(self, code: int) -> str:
+        pairing = self._flow.pairing
+        if self._is_json and code == errors.NOT_TRUSTED and pairing:
+            return steps(pairing)
+        return "nothing is lost: see `msgctl queue`" if self._talk.open else ""
 
 
 class _Input:
@@ -140,6 +183,7 @@ class _Input:
 
     async def lines(self) -> list[bytes] | None:
         """The next ones; None: there are no more. Raises UsageError."""
+        check_size(len(self._rest), "the line", more=True)  # before the rest of it fills the memory
         if self._is_over:
             return None
         await _ready(0, asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
@@ -148,18 +192,20 @@ class _Input:
         except OSError as exc:
             raise errors.UsageError(f"cannot read the lines: {exc.strerror}") from exc
         if not data:
-            self._is_over = True
-            return [self._rest] if self._rest else None
+            self._is_over, last, self._rest = True, self._rest, b""
+            return [last] if last else None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > model.MAX_MESSAGE_BYTES:
-            lines.append(self._rest)  # refused where it is sent, before the rest of it fills the memory
         return lines
 
 
 class _Output:
-    """Standard output, written when it can be. Whoever read it may go: the lines are sent all the same."""
+    """Standard output, written when it can be. Whoever read it may go: the lines are sent all the same.
+
+    `error`: why nothing more is written, unless it is only that nobody reads.
+    """
 
     def __init__(self) -> None:
+        self.error: errors.MsgdError | None = None
         self._waiting = bytearray()
         self._is_gone = False
         self._task: asyncio.Task[None] | None = None
@@ -184,11 +230,19 @@ class _Output:
             await _ready(1, loop.add_writer, loop.remove_writer)
             try:
                 del self._waiting[: os.write(1, self._waiting[:WRITE_BYTES])]
-            except OSError:
-                self._is_gone = True
-                self._waiting.clear()
+            except BrokenPipeError:
+                self._give_up(None)
+            except BlockingIOError:
+                continue  # another writer was faster
+            except OSError as exc:
+                self._give_up(errors.MsgdError(f"cannot write the output: {exc.strerror}"))
             self._moved.set()
         self._task = None
+
+    def _give_up(self, error: errors.MsgdError | None) -> None:
+        self.error = error
+        self._is_gone = True
+        self._waiting.clear()
 
 
 class _Caught(Screen):
@@ -201,6 +255,11 @@ class _Caught(Screen):
     def write_bytes(self, data: bytes) -> None:
         """As `Screen.write_bytes`, without waiting."""
         self._output.put(bytes(data))
+
+
+def _is_ending(line: bytes) -> bool:
+    word = line.strip()
+    return len(word) <= LONGEST_ENDING and word.decode("utf-8", "replace").casefold() in FAREWELLS
 
 
 async def _ready(fd: int, add: "Add", remove: "Remove") -> None:

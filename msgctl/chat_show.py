@@ -8,10 +8,10 @@
 | on its way | the same with `…` and the reason |
 """
 
-from msgctl.chat_talk import Line
+from msgctl.chat_talk import Line, Talk
 from msgctl.columns import cut, width
 from msgctl.messages import INDENT, body
-from msgctl.output import Screen, field, span
+from msgctl.output import Screen, counted, field, span
 from msgd import model
 from msgd.wire.varlink import Json
 
@@ -131,6 +131,27 @@ def status(screen: Screen, flow: "Flow", waiting: int) -> str:
             f"its clock is {span(round(abs(offset_ms) / 1000))} {'ahead' if offset_ms > 0 else 'behind'}"
         )
     return " · ".join(parts)
+
+
+def unkept(talk: Talk) -> str:
+    """What is said at the end of lines that msgd did not take; of the goodbye where it is the only one."""
+    what = counted(talk.unsure, "line") if talk.unsure else "the goodbye"
+    return f"{what} could not be kept: msgd does not answer"
+
+
+def steps(pairing: Json, instead: str = "") -> str:
+    """What held lines wait for, and what to do. With words to compare, `instead` of a shell's command."""
+    parts = [str(pairing["detail"])]
+    has_words = pairing["words"] and not pairing["accepted"]
+    if has_words:
+        parts.append(f"Words: {pairing['words']}.")
+    if has_words and instead:
+        parts.append(instead)
+    elif pairing.get("next"):
+        parts.append(f"Here: {pairing['next']}.")
+    if pairing.get("there"):
+        parts.append(f"There: {pairing['there']}.")
+    return " ".join(parts)
 
 
 def _standing(screen: Screen, peer: Json) -> str:

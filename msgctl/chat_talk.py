@@ -15,6 +15,7 @@ LEFT = {model.CHAT: model.LEFT}  # the headers of the last line
 MAX_ADOPTED = (
     1000  # open lines that were not typed here; more are shown at once, without waiting for their end
 )
+REFUSED = "refused"  # how a line ended that is not kept anywhere
 REMEMBERED = 4096  # ids of lines that have ended: what is told once more of them is old
 
 
@@ -45,13 +46,19 @@ class Talk:
         self.open: dict[str, Line] = {}  # by id, in the order of typing
         self.ended: dict[str, int] = {}  # lines typed here, by the state that they have ended in
         self.unkept: dict[str, Line] = {}  # of `open`: msgd has not said yet that it has them
+        self.farewell: Line | None = None  # the last line, which nobody typed: it counts nowhere
         self._mine = 0  # of `open`
         self._seen: dict[str, None] = {}
 
     @property
     def waiting(self) -> int:
         """Lines typed here that have not ended."""
-        return self._mine
+        return self._mine - self._has_farewell(self.open)
+
+    @property
+    def unsure(self) -> int:
+        """Lines typed here of which msgd has not said yet that it has them."""
+        return len(self.unkept) - self._has_farewell(self.unkept)
 
     def typed(self, id: str, body: bytes, headers: dict[str, str], now_ns: int) -> Line:
         """A new line."""
@@ -62,11 +69,13 @@ class Talk:
         }  # fmt: skip
         line = self.open[id] = self.unkept[id] = Line(id, body, headers, message, is_mine=True)
         self._mine += 1
+        if headers == LEFT:
+            self.farewell = line
         return line
 
     def drop(self, line: Line) -> None:
         """It was refused, and is not kept anywhere."""
-        self._end(line, "refused")
+        self._end(line, REFUSED)
 
     def heard(self, message: Json) -> Json | None:
         """What the log tells: the message, where it is to be shown now."""
@@ -108,7 +117,12 @@ class Talk:
         self._is_seen(line.id)
         if line.is_mine:
             self._mine -= 1
-            self.ended[state] = self.ended.get(state, 0) + 1
+            line.state = state
+            if line is not self.farewell:
+                self.ended[state] = self.ended.get(state, 0) + 1
+
+    def _has_farewell(self, lines: dict[str, Line]) -> bool:
+        return self.farewell is not None and self.farewell.id in lines
 
     def _adopted(self, message: Json) -> Json | None:
         """A line of another terminal or program of this node, or of an earlier chat."""

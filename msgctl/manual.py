@@ -125,22 +125,29 @@ that lines wait: they flow when it returns, after the end of the chat as well. T
 prompt says how the peer stands, how many lines are on their way, and by how much its clock differs
 where that is seconds.
 
-The chat begins with the last 10 messages (-n). /quit, adios or Ctrl-D ends it: the other side is
-sent the line adios, with the header chat: left, and its chat says so and goes on. At the end it
-waits up to 3 seconds (--timeout) for the last lines to be stored, after a second Ctrl-D only until
-msgd has them. /help lists what else may be entered. A
-pasted text stays in the prompt until Enter sends its lines. Where msgd is restarted the chat waits
-for it and goes on; nothing that was entered is lost, and nothing is sent twice.
+The chat begins with the last 10 messages (-n). /quit, adios, adiós or Ctrl-D ends it, as does Ctrl-C
+where nothing is typed (else it throws the line away): the other side is sent the line adios, with
+the header chat: left, and its chat says so and goes on. At the end it waits up to 3 seconds
+(--timeout) for the last lines to be stored, after a second Ctrl-D only until msgd has them.
+
+A line of one word that begins with / is a command; /help lists them, and one that is unknown is
+refused. Other lines that begin with / are sent as they are, and //x sends /x. A pasted text stays in
+the prompt until Enter sends it; where it has several lines, they are all sent as they are. Where msgd
+is restarted the chat waits for it and goes on; nothing that was entered is lost, and nothing is sent
+twice.
 
 With an address that was never paired lines are held, as by send. The words to compare are shown
 when somebody answers there, and /pair says that they are the same.
 
 Without a terminal, or with -o, it is for scripts: every line of standard input is a message, and
 what the peer writes is written to standard output in a format of `log`: bodies (cat), unless -o
-says otherwise. The end of the input ends it, as does a line that is adios or /quit: the other
-side is told, and once all lines are stored, or after 30 seconds (--timeout), the command ends: with 5
-if they are still queued, 4 if they are held. A program that reads its lines until adios comes knows
-when the other side has left. -n prints messages from before first (0).""",
+says otherwise. The end of the input ends it, as does a line whose only word is adios, adiós or
+/quit, in any case and with blanks around; lines behind it are not sent. The other side is told, and
+once all lines are stored, or after 30 seconds (--timeout), and the reader of the output has read it or
+gone, the command ends: with 5 if lines are still queued, 4 if they are held. An output that cannot be
+written keeps no line from being sent, but is told at the end, with 1. With -o json standard error has
+nothing but one object, `code error hint`, where it ends with an error. A program that reads its lines
+until adios comes knows when the other side has left. -n prints messages from before first (0).""",
     "recv": """\
 Receive messages as the consumer NAME. Incoming messages come one after the other, in the order of
 this node's log, and each one comes until it was handled: it was printed, or CMD has ended with 0

@@ -192,8 +192,50 @@ def test_end_without_msgd_says_what_was_not_kept(server: ChatServer) -> None:
         t.answer("hola")
         t.see("what is typed waits")
         t.press("\x04")
-        t.see("2 lines could not be kept")
+        t.see("1 line could not be kept")
         assert 3 == t.end()
+
+
+@pytest.mark.slow
+def test_goodbye_is_not_told_as_a_line(server: ChatServer) -> None:
+    """Neither where it waits, nor where it is refused with what was typed."""
+    server.state = "queued"
+    with terminal(server, "--timeout", "0.2") as t:
+        t.see("node3 connected")
+        t.press("\x04")
+        assert 0 == t.end()
+    assert "leaving ·" in t.shown and "on this disk" not in t.shown and "1 on the way" not in t.shown
+
+    def refuse(connection: Connection, call: Call) -> None:
+        connection.error("PermissionRefused", "You may not send.")
+
+    server.script["SendMany"] = refuse
+    with terminal(server) as t:
+        t.see("node3 connected")
+        t.answer("hola")
+        t.see("You may not send. Not sent: 'hola'")
+        t.press("\x04")
+        assert 0 == t.end()
+    assert 1 == t.shown.count("You may not send.")
+
+
+@pytest.mark.slow
+def test_slash_begins_a_command_only_in_a_line_of_one_word(server: ChatServer) -> None:
+    """Ctrl-C throws a line away, and ends the chat where there is none."""
+    with terminal(server) as t:
+        t.see("node3 connected")
+        t.answer("/etc is full")
+        t.answer("/Nope")
+        t.see("There is no /Nope: /help lists what there is; to send it, enter //Nope")
+        t.answer("//Nope")
+        t.press("thrown away")
+        t.see("thrown away")
+        t.press("\x03")
+        t.answer("/help")
+        t.see("where nothing")
+        t.press("\x03")
+        assert 0 == t.end()
+    assert ["/etc is full", "/Nope", "adios"] == server.texts()
 
 
 @pytest.mark.slow
@@ -236,7 +278,7 @@ def test_who_leaves_twice_does_not_wait_and_hears_what_is_still_here(server: Cha
         t.see("leaving")
         t.press("\x04")
         t.see("hola …")
-        t.see("2 lines on this disk")
+        t.see("1 line on this disk")
         assert 0 == t.end()
 
 
@@ -261,11 +303,11 @@ def test_who_leaves_twice_waits_for_msgd_and_the_third_time_for_nobody(server: C
             t.press("\x04")
             if patient:
                 may_answer.set()
-                t.see("lines on this disk")
+                t.see("1 line on this disk")
                 assert 0 == t.end()
             else:
                 t.press("\x04")
-                t.see("2 lines could not be kept")
+                t.see("1 line could not be kept")
                 assert 3 == t.end()
         asked.clear()
         may_answer.clear()

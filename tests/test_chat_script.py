@@ -1,5 +1,6 @@
 """`msgctl chat` without a terminal: lines in, lines out, how it ends."""
 
+import json
 import os
 import select
 import subprocess
@@ -43,6 +44,8 @@ def bodies(server: ChatServer) -> list[str]:
         (b" as it is \r\n\xff\n/help\n", [" as it is \r", "/w==", "/help", "adios"]),
         (b"one\nadios\nnever\n", ["one", "adios"]),
         (b"one\n/quit\nnever\n", ["one", "adios"]),
+        (b"one\n \tADI\xc3\x93S \r\nnever\n", ["one", "adios"]),
+        (b"adios all\n//quit\n /QUIT\nnever\n", ["adios all", "//quit", "adios"]),
     ],
 )
 def test_every_line_is_a_message_and_the_end_is_told(
@@ -63,15 +66,25 @@ def test_many_lines_go_in_few_calls_and_in_order(run: Runner, server: ChatServer
 
 @pytest.mark.parametrize(
     ("state", "code", "words"),
-    [("stored", 0, ""), ("queued", 5, "2 lines on this disk"), ("held", 4, "2 lines"), ("expired", 6, "")],
+    [
+        ("queued", 5, "1 line on this disk, not stored there yet"),
+        ("held", 4, "1 line on this disk, not stored there yet"),
+        ("expired", 6, "1 line expired"),
+    ],
 )
 def test_end_tells_what_became_of_the_lines(
     run: Runner, server: ChatServer, state: str, code: int, words: str
 ) -> None:
+    """The goodbye is none of them; it is told where nothing else is to tell."""
     server.state = state
+    hint = "" if state == "expired" else "nothing is lost: see `msgctl queue`"
+    told = f"msgctl: {words}\n" + (f"  {hint}\n" if hint else "")
     done = run(*CHAT, stdin=b"hola\n")
-    assert code == done.code
-    assert words in done.err
+    assert (code, told) == (done.code, done.err)
+    done = run(*CHAT, stdin=b"")
+    assert (code, told.replace("1 line", "the goodbye")) == (done.code, done.err)
+    done = run(*CHAT, "-o", "json", stdin=b"hola\n")
+    assert (code, {"code": code, "error": words, "hint": hint}) == (done.code, json.loads(done.err))
 
 
 def test_held_lines_end_it_as_soon_as_the_words_are_known(run: Runner, server: ChatServer) -> None:
@@ -83,9 +96,11 @@ def test_held_lines_end_it_as_soon_as_the_words_are_known(run: Runner, server: C
         connection.reply({"receipt": server.receipt(held, pairing=PAIRING)})
 
     server.script["Send"] = send
-    done = run("chat", "node3", "--timeout", "60s", stdin=b"hola\n")
-    assert 4 == done.code
-    assert PAIRING["words"] in done.err and PAIRING["next"] in done.err
+    for more in ((), ("-o", "json")):
+        done = run("chat", "node3", "--timeout", "60s", *more, stdin=b"hola\n")
+        assert 4 == done.code
+        assert PAIRING["words"] in done.err and PAIRING["next"] in done.err
+    assert 4 == json.loads(done.err)["code"]
 
 
 @pytest.mark.parametrize(
@@ -100,15 +115,42 @@ def test_what_is_refused_ends_with_its_code(
     run: Runner, server: ChatServer, methods: tuple[str, ...], error: str, code: int
 ) -> None:
     for method in methods:
-        server.script[method] = lambda connection, call: connection.error(error, "No, for a reason.")
+        server.script[method] = lambda connection, call: connection.error(error, "No, for a reason.", "Ask.")
     done = run(*CHAT, stdin=b"hola\n")
-    assert code == done.code and "No, for a reason." in done.err
+    assert code == done.code and 1 == done.err.count("No, for a reason.")
+    assert "adios" not in done.err and "more line" not in done.err
+    done = run(*CHAT, "-o", "json", stdin=b"hola\n")
+    told = {"code": code, "error": "No, for a reason.", "hint": "Ask."}
+    assert (code, told) == (done.code, json.loads(done.err))
 
 
 def test_line_that_no_message_can_hold_ends_it_behind_those_before(run: Runner, server: ChatServer) -> None:
     done = run(*CHAT, stdin=b"fits\n" + b"x" * (1 << 20) + b"\nnever\n")
     assert 2 == done.code and "a message has at most" in done.err
     assert ["fits", "adios"] == bodies(server)
+
+
+def test_line_that_is_refused_before_its_end_has_more_than_was_read(run: Runner, server: ChatServer) -> None:
+    done = run(*CHAT, "-o", "json", stdin=b"fits\n" + b"x" * (4 << 20))
+    told = json.loads(done.err)
+    assert (2, 2) == (done.code, told["code"]) and told["error"].startswith("the line has more than 1")
+    assert ["fits", "adios"] == bodies(server)
+
+
+def test_lines_that_cannot_be_kept_are_counted_without_the_goodbye(run: Runner, server: ChatServer) -> None:
+    server.script["SendMany"] = lambda connection, call: connection.cut()
+    for given, what in ((b"hola\n", "1 line"), (b"", "the goodbye")):
+        done = run(*CHAT, stdin=given)
+        assert 3 == done.code and f"msgctl: {what} could not be kept: msgd does not answer\n" in done.err
+    done = run(*CHAT, "-o", "json", stdin=b"one\ntwo\n")
+    assert 3 == done.code
+    assert "2 lines could not be kept: msgd does not answer" == json.loads(done.err)["error"]
+
+
+def test_history_has_a_limit_that_is_named(run: Runner, server: ChatServer) -> None:
+    done = run("chat", "node3", "-n", "1000000", stdin=b"")
+    assert 2 == done.code and "-n 1000000: at most 999999 messages" in done.err
+    assert 0 == run("chat", "node3", "-n", "0" * 5000 + "1", stdin=b"").code
 
 
 @pytest.mark.parametrize("words", [("-n", "x"), ("-n", "-1"), ("--timeout", "soon"), ("-o", "yaml")])
@@ -168,6 +210,28 @@ def test_output_that_nobody_reads_does_not_keep_lines_from_being_sent(server: Ch
         process.stdin.close()
         assert 0 == process.wait(20)
     assert ["while it sleeps", "when it is gone", "adios"] == server.texts()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("output", "reason"), [("/dev/full", "No space left on device"), (None, "Bad file descriptor")]
+)
+def test_output_that_cannot_be_written_is_told_at_the_end(
+    server: ChatServer, output: str | None, reason: str
+) -> None:
+    """A full disk, and one that is closed; the lines are sent all the same."""
+    server.says_before("hola")
+    for form in ("cat", "json"):
+        command = [sys.executable, "-m", "msgctl", "--socket", server.path, "chat", "node3", "-n", "9"]
+        redirected = ["sh", "-c", f'exec "$@" >{output or "&-"}', "sh", *command, "-o", form]
+        done = subprocess.run(redirected, cwd=REPOSITORY, input=b"one\ntwo\n", stderr=-1, timeout=30)
+        told = f"cannot write the output: {reason}"
+        assert 1 == done.returncode
+        if form == "cat":
+            assert f"msgctl: {told}\n" == done.stderr.decode()
+        else:
+            assert {"code": 1, "error": told, "hint": ""} == json.loads(done.stderr)
+    assert 2 * ["one", "two", "adios"] == server.texts()
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from msgctl.chat_talk import MAX_ADOPTED, Talk
+from msgctl.chat_talk import FAREWELL, LEFT, MAX_ADOPTED, Talk
 
 NOW_NS = 1_795_262_400_000_000_000
 
@@ -80,6 +80,17 @@ def test_script_shows_only_the_peer_and_keeps_no_body_that_msgd_has() -> None:
     talk.answered(line, {"state": "queued"})
     assert b"" == line.body
     assert ["theirs"] == shown(talk, told("theirs", "received", way="in"), told("other"))
+
+
+def test_goodbye_counts_nowhere(talk: Talk) -> None:
+    """It is sent like any line, but nobody typed it."""
+    talk.typed("one", b"hola", {}, NOW_NS)
+    last = talk.typed("last", FAREWELL.encode(), LEFT, NOW_NS)
+    assert talk.farewell is last and ["one", "last"] == list(talk.unkept)
+    assert (1, 1) == (talk.waiting, talk.unsure)
+    assert ["one", "last"] == shown(talk, told("one"), told("last", "expired"))
+    assert (0, 0, {"stored": 1}) == (talk.waiting, talk.unsure, talk.ended)
+    assert "expired" == last.state
 
 
 def test_lost_line_is_sent_again(talk: Talk) -> None:
