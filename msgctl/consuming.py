@@ -16,7 +16,7 @@ from msgd.wire.varlink import Json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 CALL_S = 60.0  # one call waits so long at most: who is gone without a word is noticed
@@ -43,7 +43,8 @@ class Consumer:
     def next(self, settled: list[Json], deadline_s: float | None) -> Json:
         """Settle, then the next message: the answer of RecvNext, without `message` at the deadline.
 
-        Raises Unreachable or StorageRefused where that is so at the deadline; without one it waits.
+        Raises Unreachable or StorageRefused where that is so at the deadline, but tries at least twice;
+        without one it waits.
         """
         while True:
             left_s = CALL_S if deadline_s is None else max(0.0, deadline_s - time.monotonic())
@@ -54,10 +55,10 @@ class Consumer:
             if answer.get("message") or (deadline_s is not None and time.monotonic() >= deadline_s):
                 return answer
 
-    def settle(self, settled: list[Json]) -> None:
-        """Say what became of messages; it is in the daemon's log then. Raises as `sleep` says."""
+    def settle(self, settled: list[Json], deadline_s: float | None) -> None:
+        """Say what became of messages; it is in the daemon's log then. Raises as `next` and `sleep` do."""
         if settled:
-            self._call("RecvSettle", None, 0, settle=settled)
+            self._call("RecvSettle", deadline_s, 0, settle=settled)
 
     def close(self) -> None:
         """What was not settled goes to the next who asks."""
@@ -82,9 +83,12 @@ class Consumer:
                 )
             except (Unreachable, StorageRefused) as exc:
                 self._tell_waiting(exc)
-                lost = exc
-            is_late = deadline_s is not None and time.monotonic() >= deadline_s
-            if is_late or self.sleep(wait_s):
+                is_first, lost = lost is None, exc
+            left_s = CAP_S if deadline_s is None else deadline_s - time.monotonic()
+            if is_first:
+                left_s = max(left_s, FIRST_S)  # a connection that a restart broke ends nothing yet
+            if left_s < 0 or self.sleep(min(wait_s, left_s)):
+                _tell_not_noted(parameters.get("settle") or ())
                 raise lost
             wait_s = min(2 * wait_s, CAP_S)
 
@@ -96,6 +100,11 @@ class Consumer:
         if self._tell:
             complain(f"msgctl: {exc.message.removesuffix('.')}: waiting until it can go on\n")
             self._tell = False
+
+
+def _tell_not_noted(settled: "Iterable[Json]") -> None:
+    for each in settled:
+        complain(f"msgctl: what became of {each['id']} could not be noted: it may come again\n")
 
 
 def _tell_lost(answer: Json) -> None:

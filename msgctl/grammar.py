@@ -82,6 +82,7 @@ class Args:
         self.given: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
         self.has_end = False  # `--` was there, though maybe nothing behind it
+        self.behind = 0  # so many of the words stood behind it
 
     def has(self, name: str) -> bool:
         """Whether this option was given."""
@@ -114,7 +115,7 @@ def read(argv: list[str], verbs: tuple[Verb, ...], everywhere: tuple[Option, ...
             options, choice, kind = _enter(verb, everywhere, args)
         elif rest[0] == "--":
             args.words += rest[1:]
-            args.has_end = True
+            args.has_end, args.behind = True, len(rest) - 1
             break
         else:
             args.words.append(rest.pop(0))

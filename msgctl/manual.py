@@ -163,11 +163,11 @@ Without CMD messages are printed in the formats of `log`; one that could not be 
 
 With CMD, which stands after --, the command is run once for each message. No shell is between: the
 body is its standard input, byte for byte, and never one of its arguments. Its output goes where
-msgctl's goes. Its environment is the caller's, with MSGD_ID, MSGD_PEER, MSGD_KIND, MSGD_USER,
-MSGD_SEQ, MSGD_SENT_AT, MSGD_STORED_AT, MSGD_FROM and MSGD_TO as in the JSON of `log`; MSGD_CONSUMER,
-the consumer's name; MSGD_ATTEMPT, 1 the first time; MSGD_HEADERS, all headers as one JSON object;
-and MSGD_HEADER_NAME for each header, its name in capitals with _ for - and other signs. What is
-longer than 32 KiB is left out.
+msgctl's goes; -o and --utc are for messages that are printed. Its environment is the caller's, with
+MSGD_ID, MSGD_PEER, MSGD_KIND, MSGD_USER, MSGD_SEQ, MSGD_SENT_AT, MSGD_STORED_AT, MSGD_FROM and
+MSGD_TO as in the JSON of `log`; MSGD_CONSUMER, the consumer's name; MSGD_ATTEMPT, 1 the first time;
+MSGD_HEADERS, all headers as one JSON object; and MSGD_HEADER_NAME for each header, its name in
+capitals with _ for - and other signs. What is longer than 32 KiB is left out.
 
 A command that fails is run again for the same message, after about 1 second, 2, 4 and so on up
 to a minute, for ever or until it has failed --max-attempts times; then the message is set aside and the
@@ -179,7 +179,13 @@ noted. When recv is killed CMD is killed, too, though not what CMD has started i
 come twice only where recv or the machine died between the end of CMD and the note of it.
 
 Where msgd is restarted, or its disk is full, recv waits and goes on, within --timeout if that is
-given. With --timeout it ends with 0 where at least one message was handled, else with 5.
+given: then it ends with 3 or 8, and says which message may come again, since what became of it could
+not be noted.
+
+--timeout counts from the last message that was handled or set aside, at first from the beginning. When
+no other one has come by then, recv ends with 0 where at least one was handled, else with 5. So it does
+where a message has failed and its next attempt would be later: the message goes back, with the
+attempts that it had. A command that runs is never broken off by --timeout.
 
 A sender that asked for it (`send --wait=handled`) is told that the message was handled.""",
     "consumer": """\
@@ -187,7 +193,7 @@ List, mend and forget consumers: the names given to `recv --as`, and hook-NAME f
 configuration. `msgctl consumer` alone lists them.""",
     "consumer ls": """\
 List all consumers: what they receive, how many messages they have not handled yet (behind), how
-many of these are in work (open), how many were set aside, and when a message was last given out.""",
+many of these are in work (open), how many were set aside, and when the consumer was last used.""",
     "consumer retry": """\
 Have a message come again that was set aside for the consumer NAME, or all of them without ID. They
 come before newer ones, with their attempts counted anew.""",

@@ -22,7 +22,10 @@ from msgd.wire.varlink import Json
 
 NOTHING_CAME = STILL_QUEUED
 SPENT = "its last attempt had no end"
+LATE = "not again within --timeout, it goes back"
 STARTS = ("oldest", "now")
+KINDS = tuple(kind for kind in model.MESSAGE_KINDS if kind != "control")  # that is never handed out
+MOST = 999_999_999  # of a number in an option
 FIRST_S, CAP_S = (
     1.0,
     60.0,
@@ -41,8 +44,8 @@ class Order:
         self.name = plain(name)
         self.peer = _plain(args.get("peer"))
         self.kind = args.get("kind")
-        if self.kind is not None and self.kind not in model.MESSAGE_KINDS:
-            raise UsageError(f"--kind={self.kind}: expected {', '.join(model.MESSAGE_KINDS)}")
+        if self.kind is not None and self.kind not in KINDS:
+            raise UsageError(f"--kind={self.kind}: expected {', '.join(KINDS)}")
         self.start = args.get("from")
         if self.start is not None and self.start not in STARTS:
             raise UsageError(f"--from={self.start}: expected oldest or now")
@@ -53,8 +56,14 @@ class Order:
         self.quiet = args.has("quiet")
         if args.has_end and not args.words:
             raise UsageError("no command stands behind --", "to print the messages, leave -- out")
+        if len(args.words) > args.behind:
+            hint = f"msgctl recv --as {self.name} -- {_as_typed(args.words)}"
+            raise UsageError(f"the command stands behind --, {args.words[0]!r} stands before it", hint)
         if self.most_attempts is not None and not args.words:
             raise UsageError("--max-attempts is for a command", "what is printed has no second attempt")
+        for name, shown in (("output", "-o"), ("utc", "--utc")):
+            if args.has(name) and args.words:
+                raise UsageError(f"{shown} is for messages that are printed", "a command gets the body alone")
 
 
 def run(args: Args, screen: Screen, client: Client, form: str) -> int:
@@ -85,7 +94,7 @@ def _print(order: Order, consumer: Consumer, screen: Screen, form: str) -> int:
         write([answer["message"]])
         settled = [_settled(answer, "done")]
         handled += 1
-    consumer.settle(settled)
+    consumer.settle(settled, _deadline(order))
     return handled
 
 
@@ -97,36 +106,50 @@ class _Running:
         self._consumer = consumer
         self._command = command
         self._handled = 0
+        self._deadline_s = _deadline(order)  # moves on with each message that is done or set aside
 
     def all(self) -> int:
         """As many as are wanted; how many were handled."""
         while self._handled != self._order.count:
-            answer = self._consumer.next([], _deadline(self._order))
+            answer = self._consumer.next([], self._deadline_s)
             if not answer.get("message"):
                 break
-            wait_s = self._handle(answer)
-            if wait_s:
-                time.sleep(wait_s)  # a signal ends it: what was handed out goes back then
+            again_s = self._handle(answer)
+            if again_s is None:
+                self._deadline_s = _deadline(self._order)
+                continue
+            is_over = self._is_over(again_s)
+            until_s = self._deadline_s if is_over and self._deadline_s is not None else again_s
+            time.sleep(max(0.0, until_s - time.monotonic()))  # a signal ends it
+            if is_over:
+                break  # what was handed out goes back then, and its attempts count
         return self._handled
 
-    def _handle(self, answer: Json) -> float:
-        """Run the command; the seconds until this message may be tried again, 0: it needs not."""
+    def _is_over(self, at_s: float) -> bool:
+        """Whether the time of --timeout is over then."""
+        return self._deadline_s is not None and at_s > self._deadline_s
+
+    def _handle(self, answer: Json) -> float | None:
+        """Run the command; when this message may be tried again (CLOCK_MONOTONIC), None: it needs not."""
         most = self._order.most_attempts
         if most is not None and answer["attempt"] > most:  # whoever ran the last one died of it
-            self._tell(answer, SPENT, self._set_aside())
-            self._consumer.settle([_settled(answer, "aside", SPENT)])
-            return 0.0
+            made = {**answer, "attempt": answer["attempt"] - 1}  # the present one is not
+            self._tell(made, SPENT, self._set_aside())
+            self._settle(made, "aside", SPENT)
+            return None
         with Stops() as stops:
             self._consumer.sleep = stops.wait
             try:
                 code = self._run(answer, stops)
-                outcome, wait_s = self._outcome(answer, code, stops)
-                why = "" if code == 0 else self._ended(code)
-                self._consumer.settle([_settled(answer, outcome, why)])
+                outcome, again_s = self._outcome(answer, code, stops)
+                self._settle(answer, outcome, "" if code == 0 else self._ended(code))
                 self._handled += outcome == "done"
             finally:
                 self._consumer.sleep = time.sleep
-        return wait_s
+        return again_s
+
+    def _settle(self, answer: Json, outcome: str, why: str = "") -> None:
+        self._consumer.settle([_settled(answer, outcome, why)], _deadline(self._order))
 
     def _run(self, answer: Json, stops: Stops) -> int:
         message = answer["message"]
@@ -134,22 +157,24 @@ class _Running:
         try:
             return self._command.run(messages.body(message), given, stops)
         except UsageError:
-            self._consumer.settle([_settled(answer, "release")])
+            self._settle(answer, "release")
             raise
 
-    def _outcome(self, answer: Json, code: int, stops: Stops) -> tuple[str, float]:
-        """What to tell the daemon, and how long to wait."""
+    def _outcome(self, answer: Json, code: int, stops: Stops) -> tuple[str, float | None]:
+        """What to tell the daemon, and when to try again."""
         if code == 0:
-            return "done", 0.0
+            return "done", None
         if stops.seen is not None:
-            return "release", 0.0  # it may have ended by our signal: no failure of its own
+            return "release", None  # it may have ended by our signal: no failure of its own
         attempt, most = answer["attempt"], self._order.most_attempts
         if most is not None and attempt >= most:
             self._tell(answer, self._ended(code), self._set_aside())
-            return "aside", 0.0
+            return "aside", None
         wait_s = pause_s(attempt)
-        self._tell(answer, self._ended(code), f"again in {span(wait_s)}")
-        return "failed", wait_s
+        again_s = time.monotonic() + wait_s
+        then = LATE if self._is_over(again_s) else f"again in {span(wait_s)}"
+        self._tell(answer, self._ended(code), then)
+        return "failed", again_s
 
     def _ended(self, code: int) -> str:
         return f"{self._command.name} {describe(code)}"
@@ -181,9 +206,15 @@ def _deadline(order: Order) -> float | None:
 def _number(text: str | None, option: str) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal() or len(text) > 9 or not int(text):
-        raise UsageError(f"{option} {text}: expected a number above 0")
+    if not text.isdecimal() or len(text) > len(str(MOST)) or not int(text):
+        raise UsageError(f"{option} {text}: expected a number from 1 to {MOST}")
     return int(text)
+
+
+def _as_typed(words: list[str]) -> str:
+    import shlex  # a mistake may take its time
+
+    return shlex.join(words)
 
 
 def _plain(text: str | None) -> str | None:

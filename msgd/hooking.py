@@ -62,6 +62,8 @@ def run(channel: socket.socket, place: Place, name: str, hook: Hook, note: Note,
         return _Work(listening, receiver, name, hook, note).run()
     except (ClientGone, errors.Uncertain):
         return 0  # the log process is gone: the next one goes on
+    except errors.UnknownConsumer:
+        return 0  # somebody had it forgotten: the next process begins it anew
     except MsgdError as error:
         if note.is_news(error.message):
             journal.event("hook.refused", hook=name, reason=error.message, hint=error.hint or None)
@@ -141,9 +143,9 @@ class _Work:
         row, attempt = taken
         most = self._hook.max_attempts
         if most is not None and attempt > most:  # the process that made the last one died of it
-            spent = Ended("its last attempt had no end", 0.0, frozenset())
-            settled = self._judge(taken, spent)
-            self._tell(taken, settled, spent)
+            spent, made = Ended("its last attempt had no end", 0.0, frozenset()), Taken(row, attempt - 1)
+            settled = self._judge(made, spent)
+            self._tell(made, settled, spent)
             return settled
         self._note.begin(row.id, attempt)
         given = variables(showing.message(row), consumer_name(self._name), attempt)

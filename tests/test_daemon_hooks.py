@@ -175,6 +175,18 @@ def test_no_death_loses_a_message_or_handles_one_twice(nodes: Nodes, tmp_path: P
     book.wait_for("wait1", "wait1", "over", "two", "wait3", "wait3", "wait3", "over")
 
 
+def test_a_hook_whose_consumer_is_forgotten_begins_anew_at_once(nodes: Nodes, tmp_path: Path) -> None:
+    """At its start, so what comes from then on is handled."""
+    book = Book(tmp_path, "x")
+    a, b = with_hooks(nodes, hook("x", book, 'start = "now"'))
+    wait_for(lambda: len(told(b, "hook.begun", hook="x")) == 1, SOON_S, "the hook to begin")
+    assert 0 == b.ctl("consumer", "rm", "hook-x").returncode
+    wait_for(lambda: len(told(b, "hook.begun", hook="x")) == 2, SOON_S, "the hook to begin anew")
+    sent(a, "one")
+    book.wait_for("one")
+    assert [] == told(b, "hook.refused")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_with_log_processes_that_die_each_message_is_handled_once(nodes: Nodes, tmp_path: Path) -> None:

@@ -3,9 +3,15 @@
 import random
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
+
+import pytest
 
 from msgd import hooking
 from msgd.backoff import Backoff
+from msgd.children import HOOK_REFUSED
+from msgd.config import Hook
+from msgd.errors import MsgdError, Uncertain, UnknownConsumer, UsageError
 from msgd.note import Note
 from msgd.receiving import ASIDE, Taken
 
@@ -20,5 +26,24 @@ def test_what_had_all_its_attempts_is_set_aside_without_one_more() -> None:
     work._pauses = Backoff(random.random)
     row: Any = SimpleNamespace(id=ID, peer="a")
     settled = work._handle(Taken(row, 3), None)
-    assert (ID, ASIDE, 3) == (settled.id, settled.outcome, settled.attempt)
+    assert (ID, ASIDE, 2) == (settled.id, settled.outcome, settled.attempt)  # the third was not made
     assert [] == work._note.left()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UnknownConsumer("gone"), 0), (Uncertain("gone"), 0), (UsageError("no"), HOOK_REFUSED)],
+)
+def test_who_lost_the_consumer_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, error: MsgdError, code: int
+) -> None:
+    """`consumer rm` of a hook at work: the next process begins it anew at once."""
+    nothing: Any = SimpleNamespace()
+    receiver = SimpleNamespace(
+        begin=lambda *given: True, settle=lambda settled: None, next=Mock(side_effect=error)
+    )
+    monkeypatch.setattr(hooking, "Listening", lambda *given: nothing)
+    monkeypatch.setattr(hooking, "Receiver", lambda *given: receiver)
+    monkeypatch.setattr(hooking.executing, "die_with", lambda parent: None)
+    hook = Hook(command=("/bin/true",))
+    assert code == hooking.run(nothing, nothing, "x", hook, Note(), 0)

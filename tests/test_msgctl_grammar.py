@@ -114,6 +114,8 @@ def test_double_dash_ends_the_options() -> None:
     """A text may begin with a hyphen; a hyphen alone is a word."""
     assert parsed("send", "-q", "a", "--", "--help").words == ["a", "--help"]
     assert parsed("send", "a", "-").words == ["a", "-"]
+    assert parsed("send", "-q", "a", "--", "--help").behind == 1
+    assert parsed("send", "a", "b").behind == 0
 
 
 def test_values_may_begin_with_a_hyphen() -> None:
