@@ -45,11 +45,13 @@ def plan(cursors: Cursors, asked: Receive) -> Plan:
     """What this request comes to. Raises UnknownConsumer, UsageError."""
     consumer = cursors.get(asked.name, asked.born)
     steps: Steps = {}
+    found = Plan([])
     for settle in asked.settled:
-        for step in _settle(consumer, asked.holder, settle):
-            steps.setdefault(step.place, step)
+        made = _settle(consumer, asked.holder, settle)
+        if made and made[-1].place not in steps:
+            steps[made[-1].place] = made[-1]
+            found.steps += made
     _check_room(cursors, consumer, steps.values())
-    found = Plan(list(steps.values()))
     if asked.wants and not _lend_again(consumer, asked.holder, steps, found):
         _lend_new(cursors, consumer, asked, steps, found)
     return found
@@ -59,9 +61,10 @@ def plan(cursors: Cursors, asked: Receive) -> Plan:
 
 
 def _settle(consumer: Consumer, holder: bytes, settle: Settle) -> Sequence[Step]:
-    """The step that this comes to; none where the holder does not have the message any more.
+    """What this comes to, the outcome last; nothing where the holder does not have the message any more.
 
-    What waits may still be done or set aside: nobody has it, and who had it last comes late.
+    What waits may still be done or set aside: nobody has it, and who had it last comes late. What is set
+    aside with the attempt before the present one was lent once more, but not tried: that does not count.
     """
     outcome = settle.outcome
     if outcome not in OUTCOMES:
@@ -73,7 +76,9 @@ def _settle(consumer: Consumer, holder: bytes, settle: Settle) -> Sequence[Step]
     is_former = settle.attempt not in (0, entry.attempts) or (outcome == FAILED and entry.has_failed)
     if is_former and outcome in (FAILED, RELEASE):
         return ()
-    return (Step(outcome, *at, why=settle.why[:WHY_LETTERS]),)
+    step = Step(outcome, *at, why=settle.why[:WHY_LETTERS])
+    is_untried = at in consumer.taken and not entry.has_failed and 0 < settle.attempt == entry.attempts - 1
+    return (Step(RELEASE, *at), step) if outcome == ASIDE and is_untried else (step,)
 
 
 def _place_of(consumer: Consumer, holder: bytes, raw_id: bytes) -> Location | None:

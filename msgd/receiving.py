@@ -47,7 +47,8 @@ class Settled(NamedTuple):
     id: bytes  # 16 bytes
     outcome: str
     why: str = ""  # a sentence, cut at 200 characters
-    attempt: int = 0  # which one this is about: repeating the call is safe then; 0: the present one
+    attempt: int = 0  # which one this is about: repeating the call is safe then; 0: the present one; of
+    # what is set aside the one before it says that the present one was not made: it does not count
 
 
 class Taken(NamedTuple):

@@ -187,6 +187,20 @@ def test_what_is_set_aside_comes_when_a_person_says_so(station: Station) -> None
     assert ["message.set_aside"] == [name for name, _ in station.node.events if "aside" in name]
 
 
+def test_an_attempt_that_was_not_made_does_not_count_with_what_is_set_aside(station: Station) -> None:
+    """Who had it died of it; the next one makes no attempt of its own. Nobody else gets it in between."""
+    bad, good = station.arrive(count=2)
+    one, two = station.program(), station.program(letter="i")
+    assert (bad, 1) == next_of(one)
+    one.receiver.leave()
+    assert (bad, 2) == next_of(two)
+    assert (good, 1) == next_of(two, Settled(bad, ASIDE, "no end", 1))
+    assert [("aside", 1, "no end"), ("taken", 1, "")] == unsettled(station)
+    assert [1] == [said["count"] for name, said in station.node.events if name == "message.set_aside"]
+    station.restart()
+    assert [("aside", 1, "no end"), ("taken", 1, "")] == unsettled(station)
+
+
 def test_only_so_much_is_set_aside(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lending, "MAX_ASIDE", 1)
     one, two = station.arrive(count=2)
