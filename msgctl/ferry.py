@@ -24,6 +24,7 @@ Answer = TypeVar("Answer")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CALL_FILES = 64
 CALL_BYTES = 24 << 10  # of its names: what is under way has room in the socket
+HAVE_SHARE = 2048  # so many bytes that a file has already, maybe as a copy of another, count as one of them
 WINDOW_CALLS = 6  # more than the engine reads ahead, so that the next call always lies ready
 SILENCE_S = 3.0  # nothing moved for so long: the person is told
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 1.0  # before the connection is made anew
@@ -120,7 +121,7 @@ class Ferry:
         while len(opened) < CALL_FILES and left > 0 and (item := self._next()) is not None:
             try:
                 opened[item] = item.open()
-                left -= len(item.name) + 32
+                left -= len(item.name) + 32 + opened[item].get("have", 0) // HAVE_SHARE
             except (OSError, MsgdError) as error:
                 failed.append((item, {"error": error_json(error, item.local)}))
         if failed:

@@ -12,7 +12,7 @@ import time
 from msgctl import filenames
 from msgctl.client import Client, new_id
 from msgctl.ferry import Ferry, Item, Result, Watch, error_json, persisting
-from msgctl.fileparts import make_directory, open_part, sync, umask
+from msgctl.fileparts import copy_standing, make_directory, open_part, sync, umask
 from msgctl.filetell import Telling
 from msgctl.grammar import Args
 from msgctl.output import Screen
@@ -27,11 +27,16 @@ GLOB = frozenset("*?[")
 
 
 class Wanted(Item):
-    """A file that is got into `local`. `unsynced`: directories with entries that are not synced yet."""
+    """A file that is got into `local`. `unsynced`: directories with entries that are not synced yet.
 
-    def __init__(self, name: str, local: str, size: int, unsynced: set[str]) -> None:
+    `mtime_ns`, as the store has told it: what stands there with the same is only compared.
+    """
+
+    def __init__(self, name: str, local: str, size: int, unsynced: set[str], mtime_ns: int = -1) -> None:
         super().__init__(name, local, size)
         self._part = ""
+        self._mtime_ns = mtime_ns
+        self._copied = 0  # bytes of the part that are from what stands there
         self._unsynced = unsynced
 
     def open(self) -> Json:
@@ -39,6 +44,8 @@ class Wanted(Item):
         if self.fd < 0:
             self._unsynced |= make_directory(os.path.dirname(self.local) or ".")
             self._part, self.fd = open_part(self.local)
+            if not os.fstat(self.fd).st_size:
+                self._copied = copy_standing(self.local, self.fd, self.size, self._mtime_ns)
         return {"name": self.name, "have": os.fstat(self.fd).st_size}
 
     def place(self, result: Json) -> None:
@@ -53,7 +60,7 @@ class Wanted(Item):
 
     def give_up(self) -> None:
         """It is not got: of its part only what is worth going on with stays. Raises OSError."""
-        if self.fd >= 0 and not os.fstat(self.fd).st_size:
+        if self.fd >= 0 and os.fstat(self.fd).st_size in (0, self._copied):
             os.unlink(self._part)
 
 
@@ -155,24 +162,24 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
     return telling.code
 
 
-def _listed(client: Client, peer: str, name: str, patience_s: float) -> list[tuple[str, int]]:
-    """Names and sizes of the files that are meant; directories with nothing in them have "/" at the end.
+def _listed(client: Client, peer: str, name: str, patience_s: float) -> list[tuple[str, int, int]]:
+    """Names, sizes, times of the files that are meant; directories with nothing in them have "/" at the end.
 
     Raises UnknownFile.
     """
 
-    def ask(client: Client) -> list[tuple[str, int]]:
+    def ask(client: Client) -> list[tuple[str, int, int]]:
         asked: Json = {"peer": peer, "pattern": name.strip("/"), "recursive": True}
         pages = client.stream("FileList", endless=True, timeout_ms=round(patience_s * 1000), **asked)
         return [
-            (e["name"] + "/" if e["directory"] else e["name"], e["size"])
+            (e["name"] + "/" if e["directory"] else e["name"], e["size"], e["mtime_ns"])
             for page in pages
             for e in page["entries"]
         ]
 
     found = persisting(client, patience_s, ask)
     if not found and _is_glob(name):
-        found = [(name, 0)]  # it may be a name all the same
+        found = [(name, 0, 0)]  # it may be a name all the same
     if not found:
         raise UnknownFile(f"{name} holds no files at {peer}", f"see `msgctl file ls {peer}`")
     return found
@@ -184,17 +191,17 @@ def _is_glob(name: str) -> bool:
 
 def _items(
     name: str,
-    found: list[tuple[str, int]],
+    found: list[tuple[str, int, int]],
     directory: str | None,
     local: str | None,
     unsynced: set[str],
 ) -> list[Item]:
     """What one word of the command line means. `local`: where it goes, without a directory for all."""
-    if [one for one, _ in found] == [name]:
+    if [one for one, _, _ in found] == [name]:
         where = _place(name, directory, local)
         if directory is None and (where == STDOUT or filenames.is_stream(where)):
             return [Streamed(name, where, found[0][1])]
-        return [Wanted(name, where, found[0][1], unsynced)]
+        return [Wanted(name, where, found[0][1], unsynced, found[0][2])]
     if directory is None and local == STDOUT:
         raise UsageError(f"{name} is not one file: standard output takes no tree")
     if _is_glob(name):
@@ -202,7 +209,7 @@ def _items(
         into = directory if directory is not None else local or "."
     else:
         top, into = name, _place(name, directory, local)
-    return [Wanted(one, _below(into, top, one), size, unsynced) for one, size in found]
+    return [Wanted(one, _below(into, top, one), size, unsynced, mtime) for one, size, mtime in found]
 
 
 def _below(into: str, top: str, name: str) -> str:

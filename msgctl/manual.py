@@ -276,8 +276,9 @@ characters, UTF-8; at most 1,024 bytes and 128 parts. Directories are made as th
 Content flows over a connection of its own, so messages never wait behind it, and arrives under a
 temporary name: it is verified by its SHA-256, synced and renamed, and only then told. A transfer
 that breaks goes on where it stopped: by itself when msgd or the peer is back within --timeout, and
-else when the same command is run again. Who reads a name meanwhile finds the old content or the
-new one, whole.
+else when the same command is run again. A file above 64 KiB that stands there already, with the
+same size and time of change, is not sent: both ends compare its SHA-256. Who reads a name meanwhile
+finds the old content or the new one, whole.
 
 Each transfer is a message of kind file in both logs, with name, size and digest in its headers:
 `msgctl log --kind file`. The content is not in the log. What is done in this node's own store is no

@@ -170,6 +170,50 @@ def test_a_tree_comes_back_as_it_was(peer: str, two: tuple[Node, Node], tmp_path
     assert 7 == a.ctl("file", "get", peer, "t/bare", str(tmp_path / "gone")).returncode
 
 
+def flowed(node: Node, count: str) -> tuple[int, int]:
+    """How many connections of its store have ended, and the bytes of content on them."""
+    ended = [event for event in node.events() if event["event"] == "files.closed"]
+    return len(ended), sum(event[count] for event in ended)
+
+
+def flows(node: Node, count: str, act: Callable[[], object]) -> int:
+    """Bytes of content on the connections of its store while `act` uses it."""
+    wait_for(lambda: not workers(node, "files"), 20, "earlier connections to end")
+    ended, before = flowed(node, count)
+    act()
+    wait_for(lambda: flowed(node, count)[0] > ended and not workers(node, "files"), 20, "its end")
+    return flowed(node, count)[1] - before
+
+
+def test_a_tree_that_is_there_already_is_not_carried_again(two: tuple[Node, Node], tmp_path: Path) -> None:
+    """There and back; and what only looks the same is carried whole."""
+    a, b = two
+    top, back = tmp_path / "t", tmp_path / "back"
+    files = [plant(top / name, 3 * MIB, seed) for seed, name in enumerate(("x", "y", "d/z"))]
+
+    def put() -> int:
+        return flows(b, "received_bytes", lambda: ok(a, "put", "b", str(top)))
+
+    def get() -> int:
+        return flows(b, "sent_bytes", lambda: ok(a, "get", "b", "-d", str(back), "t"))
+
+    def is_same() -> bool:
+        names = [str(path.relative_to(top)) for path in files]
+        digests = [[digest(place / name) for name in names] for place in (top, stored(b, "t"), back / "t")]
+        return digests[0] == digests[1] == digests[2]
+
+    assert [9 * MIB, 9 * MIB, 0, 0] == [put(), get(), put(), get()]
+    assert is_same()
+    status = files[1].stat()
+    plant(files[1], 3 * MIB, 77)
+    os.utime(files[1], ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not is_same()
+    assert [3 * MIB, 3 * MIB, 0, 0] == [put(), get(), put(), get()]
+    assert is_same()
+    assert 0 == part_size(back) == part_size(b.state / "files")
+    assert ["put", "get"] * 4 == [headers["op"] for headers in told(a)[::3]]
+
+
 def test_standard_input_and_output_have_the_content_alone(two: tuple[Node, Node]) -> None:
     a, _ = two
     content = "line\n" * 1000

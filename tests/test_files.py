@@ -1,5 +1,6 @@
 """The store of files: what is put is there, whole, durable and under a good name, or the reason is told."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -139,6 +140,92 @@ def break_off(world: FileWorld, source: Source, after: int) -> None:
         list(world.remote(patience_s=0.0).put([source], nobody))
     world.wait_ended()
     world.most_tries, world.tries = 1000, 1
+
+
+@pytest.mark.parametrize("error", [None, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_what_stands_there_already_is_not_sent_again(
+    world: FileWorld, error: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the kernel does not copy between files; its size may be no multiple of a piece's."""
+    if error is not None:
+        monkeypatch.setattr(os, "copy_file_range", failing(error))
+    data = content(5_000_001)
+    sources = [world.source(name, data, executable=True) for name in ("a", "d/b")]
+    list(world.remote().put(sources, nobody))
+    before = [(world.store / source.name).stat().st_ino for source in sources]
+    world.cuts, world.most_tries = [200_000], world.tries + 1
+    outcomes = list(world.remote().put([source._replace(executable=False) for source in sources], nobody))
+    assert [(None, hexed(data), len(data))] * 2 == [(o.error, o.sha256, o.size) for o in outcomes]
+    for source, inode in zip(sources, before, strict=True):
+        path = world.store / source.name
+        assert (data, MTIME_NS) == (path.read_bytes(), path.stat().st_mtime_ns)
+        assert not path.stat().st_mode & 0o111
+        assert inode != path.stat().st_ino, "it came in as all do"
+    assert [] == parts(world)
+
+
+def failing(code: int) -> Callable[..., int]:
+    """A call of the system that fails."""
+
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_what_stands_there_with_other_content_is_replaced(world: FileWorld) -> None:
+    """Its size and time say nothing of it: the digest does."""
+    one, other = content(2_000_000), content(2_000_000)[::-1]
+    for data in (one, other):
+        outcome = only(list(world.remote().put([world.source("big", data)], nobody)))
+        assert (None, hexed(data)) == (outcome.error, outcome.sha256)
+        assert data == (world.store / "big").read_bytes()
+    assert [] == parts(world)
+
+
+def test_what_stands_there_and_cannot_be_copied_is_sent(
+    world: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in its middle leaves no beginning; a link is not followed."""
+    data, real, pieces = content(5_000_000), os.copy_file_range, list[int]()
+
+    def fail(source: int, target: int, count: int, at: int, to: int) -> int:
+        pieces.append(at)
+        return failing(errno.EIO)() if at else real(source, target, count, at, to)
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    source = world.source("big", data)
+    list(world.remote().put([source], nobody))
+    assert [] == pieces
+    assert None is only(list(world.remote().put([source], nobody))).error
+    assert (2, data) == (len(pieces), (world.store / "big").read_bytes())
+    (world.store / "big").rename(world.directory / "outside")
+    (world.store / "big").symlink_to(world.directory / "outside")
+    assert None is only(list(world.remote().put([source], nobody))).error
+    assert (2, False) == (len(pieces), (world.store / "big").is_symlink())
+
+
+def test_who_leaves_while_what_stands_there_is_copied_leaves_nothing_behind(
+    world: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = world.source("big", content(5_000_000))
+    list(world.remote().put([source], nobody))
+    with monkeypatch.context() as patched:
+        patched.setattr("msgd.sharing.Sharing.tick", failing(errno.EPIPE))
+        with pytest.raises(PeerAway):
+            list(world.remote(patience_s=0.0).put([source], nobody))
+        world.wait_ended()
+    assert [] == parts(world)
+    assert source.size == (world.store / "big").stat().st_size
+
+
+def test_what_stands_there_counts_once_against_a_quota(world: FileWorld) -> None:
+    world.set('[files]\npeers = "write"\nquota = "1M"\n')
+    store, source = world.remote(), world.source("f", content(900_000))
+    for _ in range(3):
+        assert None is only(list(store.put([source], nobody))).error
+    refused = only(list(store.put([world.source("g", content(200_000))], nobody)))
+    assert isinstance(refused.error, StorageRefused)
 
 
 def test_another_beginning_is_not_gone_on_with(world: FileWorld) -> None:

@@ -338,6 +338,83 @@ def test_a_part_goes_on_and_is_gone_in_the_end(store: FileStore, run: Runner, he
     assert ["a", "b"] == sorted(os.listdir(here))
 
 
+def stand(path: Path, content: bytes, mtime_ns: int = MTIME_NS) -> None:
+    """A file that an earlier call has got."""
+    path.write_bytes(content)
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
+def test_what_stands_there_with_its_size_and_time_is_only_compared(
+    store: FileStore, run: Runner, here: Path
+) -> None:
+    """Neither what is small, nor a link, nor what has another size or time."""
+    size = fileparts.SMALL_BYTES + 1
+    store.files = dict.fromkeys(["other", "same", "size", "time", "link"], b"x" * size)
+    store.files["small"] = b"x" * fileparts.SMALL_BYTES
+    stand(here / "same", b"x" * size)
+    stand(here / "other", b"y" * size)
+    stand(here / "size", b"x" * (size + 1))
+    stand(here / "time", b"x" * size, MTIME_NS + 1)
+    stand(here / "small", b"x" * (size - 1))
+    stand(here / "target", b"x" * size)
+    (here / "link").symlink_to("target")
+    assert 0 == run("file", "get", "node3", "-d", ".", *store.files).code
+    assert {"same": size, "other": size, "size": 0, "time": 0, "small": 0, "link": 0} == store.have
+    assert store.files == {name: (here / name).read_bytes() for name in store.files}
+    assert sorted([*store.files, "target"]) == sorted(os.listdir(here))
+
+
+def test_an_earlier_part_is_gone_on_with_before_what_stands_there(
+    store: FileStore, run: Runner, here: Path
+) -> None:
+    store.files = {"a": b"x" * 100_000}
+    stand(here / "a", b"x" * 100_000)
+    (here / ".a.msgd-part").write_bytes(b"x" * 7)
+    assert 0 == run("file", "get", "node3", "a").code
+    assert {"a": 7} == store.have
+
+
+def test_what_stands_there_and_cannot_be_copied_is_got(
+    store: FileStore, run: Runner, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, whose file then begins anew."""
+    store.files = {"a": b"x" * 100_000}
+    stand(here / "a", b"x" * 100_000)
+
+    def full(source: int, target: int, at: int, size: int) -> int:
+        if at:
+            raise OSError(28, "No space left on device")
+        return os.pwrite(target, b"x" * 10, 0)
+
+    monkeypatch.setattr(fileparts, "copy_piece", full)
+    assert 0 == run("file", "get", "node3", "a").code
+    assert {"a": 0} == store.have
+    assert store.files["a"] == (here / "a").read_bytes()
+
+
+def test_a_mere_copy_of_what_stands_there_is_nothing_to_go_on_with(
+    here: Path,
+) -> None:
+    stand(here / "a", b"x" * 100_000)
+    item = fileget.Wanted("a", "a", 100_000, set(), MTIME_NS)
+    assert 100_000 == item.open()["have"]
+    item.give_up()
+    item.close()
+    assert ["a"] == os.listdir(here)
+
+
+def test_few_files_are_copied_ahead(
+    store: FileStore, run: Runner, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree that stands there whole takes no second room for all of it at once."""
+    monkeypatch.setattr(ferry, "HAVE_SHARE", 1)
+    store.files = dict.fromkeys("abc", b"x" * 100000)
+    for name in store.files:
+        stand(here / name, b"x" * 100_000)
+    assert 0 == run("file", "get", "node3", "-d", ".", *store.files).code
+    assert [1, 1, 1] == store.calls
+
+
 def test_what_stands_there_is_replaced_whole_or_not_at_all(store: FileStore, run: Runner, here: Path) -> None:
     (here / "a").write_text("old")
     store.files, store.refused = {"a": b"new"}, {"a": "StorageRefused"}

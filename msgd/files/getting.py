@@ -23,6 +23,7 @@ from msgd.peer.errors import RemoteProtocolError
 
 AHEAD_FILES = 256
 AHEAD_BYTES = 32 << 10  # of requests
+HASHED_SHARE = 256  # so many bytes that must be read here before a file is asked for count as one of them
 DRAINED_BYTES = 16 << 20  # of a file that cannot be written: more of it costs more than a new connection
 PIPE_BYTES = 4096  # PIPE_BUF: what a pipe takes whole once it takes anything
 
@@ -129,7 +130,7 @@ class Getting:
         self._targets = iter(targets)
         self._progress = progress
         self._asked: deque[tuple[int, Sink]] = deque()
-        self._ahead: deque[int] = deque()  # bytes of those requests
+        self._ahead: deque[int] = deque()  # bytes of those requests, and a share of what was hashed
         self._unasked: deque[Sink] = deque()  # from before a break
         self._number = 0
 
@@ -167,7 +168,7 @@ class Getting:
         self._number += 1
         self._asked.append((self._number, sink))
         digest = sink.sha.digest() if sink.at else b""
-        self._ahead.append(len(sink.target.name.encode(errors="replace")) + 64)
+        self._ahead.append(len(sink.target.name.encode(errors="replace")) + 64 + sink.at // HASHED_SHARE)
         stream.say(Get(self._number, sink.target.name, sink.at, digest))
 
     def _take(self, event: Event) -> Outcome | None:

@@ -17,7 +17,7 @@ class Giving:
     """Methods raise OSError, RemoteProtocolError."""
 
     def __init__(self, host: Host) -> None:
-        self.totals = {"sent": 0, "sent_bytes": 0}
+        self.totals = {"sent": 0, "sent_bytes": 0}  # the bytes: those that flowed
         self._host = host
 
     # --- a file -----------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ class Giving:
         except (EOFError, MemoryError) as error:
             self._refuse(get.number, MsgdError(f"It cannot be read: {error}."))
             return
-        status, stream = found.status, self._host.stream
+        status, stream, begun = found.status, self._host.stream, outflow.at
         executable = bool(status.st_mode & 0o100)
         stream.say(Begin(get.number, status.st_size, status.st_mtime_ns, executable, outflow.at))
         try:
@@ -55,6 +55,7 @@ class Giving:
             if error.errno is None:
                 raise
             fault = refusal(error, get.name).message
+        self.totals["sent_bytes"] += outflow.at - begun
         digest = found.digest or outflow.digest
         stream.say(Close(get.number, digest, fault))
         self._sent(depot, found, digest, fault)
@@ -74,7 +75,6 @@ class Giving:
         if not found.digest:
             depot.learn(found, digest)
         self.totals["sent"] += 1
-        self.totals["sent_bytes"] += size
         level = "info" if size >= TOLD_FROM else "debug"
         journal.event("file.sent", peer=self._host.peer, level=level, file=found.name, size=size)
 

@@ -12,6 +12,7 @@ from msgd.errors import MsgdError, UsageError
 from msgd.files.disk import Flusher, check_room, reserve
 from msgd.files.names import HINT, is_directory, parts_of, shown
 from msgd.files.parts import Part, Parts
+from msgd.files.standing import copy_piece
 from msgd.files.tree import refusal
 
 RESERVED_FROM = 1 << 20  # smaller files are written sooner than their room is taken
@@ -96,6 +97,19 @@ class Intake:
             self._part.remove()
 
     # --- an earlier try ---------------------------------------------------------------------------------
+
+    def copy(self, fd: int, tick: Callable[[], None]) -> None:
+        """Begin with all of a file that may be the same; an error costs only that. Raises as `tick`."""
+        at = 0
+        while at < self.what.size:
+            try:
+                at += copy_piece(fd, self.fd, at, self.what.size)
+                self._flusher.grown(at)
+            except OSError:
+                self.begin_anew()
+                return
+            tick()
+        self.at = at
 
     def digest_of_part(self, tick: Callable[[], None]) -> bytes:
         """That of the bytes that are here. Raises OSError."""

@@ -38,7 +38,7 @@ class Taking:
     def __init__(self, host: Host) -> None:
         self._group = Group()
         self._syncing: tuple[list[tuple[int, Intake]], Syncing] | None = None  # the group before it
-        self.totals = {"received": 0, "received_bytes": 0}
+        self.totals = {"received": 0, "received_bytes": 0}  # the bytes: those that flowed
         self._host = host
         self._flowing: tuple[int, Intake] | None = None  # the file whose content comes now
         self._prefix = b""  # the digest of what was here of it
@@ -68,6 +68,7 @@ class Taking:
                 self._answer(put.number, intake)
 
     def _say_from(self, number: int, intake: Intake) -> None:
+        self._host.depot("write").reuse(intake, self._host.tick)
         self._host.stream.say(From(number, intake.at))
         self._host.stream.flush()
         if intake.at:
@@ -89,6 +90,7 @@ class Taking:
         if self._flowing is None or self._prefix:
             raise RemoteProtocolError("content of no file")
         number, intake = self._flowing
+        self.totals["received_bytes"] += len(piece.data)
         intake.write(piece.data)
         self._host.tick_between()
         if intake.error is not None and not self._is_answered and intake.what.size > EARLY_FROM:
@@ -162,7 +164,6 @@ class Taking:
             )
             return
         self.totals["received"] += 1
-        self.totals["received_bytes"] += what.size
         journal.event("file.received", peer=self._host.peer, level=level, file=what.name, size=what.size)
 
     def abandon(self) -> None:
