@@ -17,7 +17,7 @@ from msgctl.filetell import Telling
 from msgctl.grammar import Args
 from msgctl.output import Screen
 from msgctl.send import plain
-from msgd.errors import UnknownFile, UsageError
+from msgd.errors import OK, UnknownFile, UsageError
 from msgd.wire.varlink import Json
 
 STDOUT = "-"
@@ -84,12 +84,12 @@ class Placing(Watch):
         self._screen = screen
 
     def make(self, directories: list[str]) -> None:
-        """Directories in which there is nothing. Raises MsgdError."""
+        """Directories in which there is nothing."""
         for directory in directories:
             try:
                 self._unsynced |= make_directory(directory)
             except OSError as error:
-                raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from error
+                self._telling.fail(error_json(error, f"cannot make the directory {directory}"), directory)
         self._sync()
 
     def ended(self, results: list[Result]) -> None:
@@ -149,6 +149,7 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
     for name in names:
         found = _listed(client, peer, name, patience_s)
         items += _items(name.strip("/"), found, directory, None if len(words) < 2 else words[1], unsynced)
+    mark = _mark(words[1], items) if directory is None and len(words) > 1 else None
     empty = [item.local for item in items if item.name.endswith("/")]
     items = _different([item for item in items if not item.name.endswith("/")])
     is_stream = any(isinstance(item, Streamed) for item in items)
@@ -157,9 +158,26 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
         placing = Placing(telling, screen, unsynced)
         placing.make(empty)
         Ferry(client, "FileGet", peer, patience_s, new_id(), placing).run(items)
+        if mark is not None and telling.code == OK:
+            os.unlink(mark)
     finally:
         telling.clear()
     return telling.code
+
+
+def _mark(local: str, items: list[Item]) -> str | None:
+    """A mark in the directory that a tree makes: until all of it is there, that is its place, and not one to
+    put it into; so the same command goes on there. None: nothing is to be marked. Raises UsageError."""
+    if local.endswith("/") or not any(item.local.startswith(f"{local}/") for item in items):
+        return None
+    mark = filenames.part_path(f"{local}/")
+    try:
+        if not os.path.isdir(local):
+            make_directory(local)
+            open(mark, "xb").close()
+    except OSError as error:
+        raise UsageError(f"cannot make the directory {local}: {error.strerror}") from error
+    return mark if os.path.exists(mark) else None
 
 
 def _listed(client: Client, peer: str, name: str, patience_s: float) -> list[tuple[str, int, int]]:
@@ -208,7 +226,8 @@ def _items(
         top = name[: next(at for at, c in enumerate(name) if c in GLOB)].rpartition("/")[0]
         into = directory if directory is not None else local or "."
     else:
-        top, into = name, _place(name, directory, local)
+        is_begun = local is not None and os.path.exists(filenames.part_path(f"{local}/"))
+        top, into = name, local if local and is_begun else _place(name, directory, local)
     return [Wanted(one, _below(into, top, one), size, unsynced, mtime) for one, size, mtime in found]
 
 

@@ -55,11 +55,19 @@ def tree(local: str, name: str, skipped: list[str]) -> Iterator[tuple[str, str, 
             yield from tree(entry.path, below, skipped)
         elif entry.is_file(follow_symlinks=False):
             has_any = True
-            yield entry.path, below, entry.stat(follow_symlinks=False).st_size
+            yield entry.path, below, _size(entry)
         else:
             skipped.append(entry.path)
     if not has_any:
         yield local, f"{name}/", 0
+
+
+def _size(entry: "os.DirEntry[str]") -> int:
+    """Of one that cannot be looked at nothing is known: opening it says why."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0
 
 
 def below(directory: str, top: str, name: str) -> str:
@@ -84,9 +92,20 @@ def part_path(local: str, mark: str = "") -> str:
 
 
 def is_stream(local: str) -> bool:
-    """Whether this is written to as it is: a pipe, a device."""
+    """Whether this is written to as it is: a pipe, a device, the name of an open file (/dev/stdout)."""
     try:
         mode = os.stat(local).st_mode
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return not stat.S_ISDIR(mode) and (not stat.S_ISREG(mode) or _is_descriptor(local))
+
+
+def _is_descriptor(local: str) -> bool:
+    """Whether it leads to a link below /proc/PID/fd."""
+    while True:  # ends: stat(2) has followed the same links
+        directory = os.path.realpath(os.path.dirname(local) or ".")
+        if directory.startswith("/proc/") and directory.endswith("/fd"):
+            return True
+        if not os.path.islink(local):
+            return False
+        local = os.path.join(directory, os.readlink(local))

@@ -315,7 +315,8 @@ standard output: nothing is written before the whole is here and verified, and T
 for it. Where the disk has no room for a file, that is said before anything is written (8).
 
 Until a file is whole it lies beside its place as .NAME.msgd-part, and what stands at the place
-stays. The part stays when the command is broken off, and the next one goes on there.""",
+stays. The part stays when the command is broken off, and the next one goes on there. A directory
+that is made for a tree is marked by .msgd-part until all of it is there.""",
     "file dup": """\
 Copy a file within a store, there: no content comes over the network. What has the name NEW
 already is replaced.""",

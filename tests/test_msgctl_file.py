@@ -12,8 +12,10 @@ from msgd.errors import MsgdError
 from msgd.wire.varlink import Call
 from tests.control_server import Connection, ControlServer
 from tests.file_store import MTIME_NS, FileStore
+from tests.forked import in_child
 from tests.msgctl_run import Runner
 from tests.nodes import wait_for
+from tests.require import require
 from tests.terminal import Terminal
 
 
@@ -314,7 +316,57 @@ def test_a_directory_that_cannot_be_made_here_is_told(store: FileStore, run: Run
     (here / "z").write_text("a file")
     store.files = {"t/e/": b""}
     done = run("file", "get", "node3", "t", "z")
-    assert (2, "msgctl: cannot make the directory z/e: Not a directory\n") == (done.code, done.err)
+    assert (2, "msgctl: cannot make the directory z: File exists\n") == (done.code, done.err)
+    (here / "y").mkdir()
+    (here / "y/e").write_text("a file")
+    store.files["t/f"] = b"1"
+    done = run("file", "get", "node3", "t/*", "y")
+    assert (2, "msgctl: cannot make the directory y/e: File exists\n") == (done.code, done.err)
+    assert b"1" == (here / "y/f").read_bytes(), "the others come"
+
+
+def test_a_tree_that_did_not_come_whole_goes_on_at_its_place(
+    store: FileStore, run: Runner, here: Path
+) -> None:
+    """Not below it, though by then there is a directory of that name."""
+    store.files, store.refused = {"t/a": b"1", "t/b": b"2"}, {"t/b": "StorageRefused"}
+    assert 8 == run("file", "get", "node3", "t", "z").code
+    store.refused = {}
+    assert 0 == run("file", "get", "node3", "t", "z").code
+    assert ["z/a", "z/b"] == sorted(str(p.relative_to(here)) for p in here.rglob("*") if p.is_file())
+    assert 0 == run("file", "get", "node3", "t", "z").code
+    assert (here / "z/t/b").is_file(), "now it is a directory as any other"
+
+
+def test_the_name_of_an_open_file_is_written_to(store: FileStore, run: Runner, here: Path) -> None:
+    """/dev/stdout is such a link; it stays."""
+    store.files = {"a": b"content"}
+    with (here / "out").open("w+b") as file:
+        (here / "link").symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        (here / "second").symlink_to("link")
+        for name in ("link", "second"):
+            assert 0 == run("file", "get", "node3", "a", name).code
+            assert (here / name).is_symlink()
+            assert b"content" == file.read()
+            file.seek(0)
+            file.truncate()
+
+
+def test_a_directory_that_may_not_be_entered_costs_only_its_files(tmp_path: Path) -> None:
+    """Its names can be read, nothing of its files: opening them says so."""
+    require("root")
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    (tmp_path / "t/d").mkdir(parents=True)
+    (tmp_path / "t/a").write_text("1")
+    (tmp_path / "t/d/b").write_text("2")
+    (tmp_path / "t/d").chmod(0o744)
+
+    def found() -> list[tuple[str, int]]:
+        os.setuid(65534)
+        return [(name, size) for _, name, size in filenames.tree(str(tmp_path / "t"), "t", [])]
+
+    assert [("t/a", 1), ("t/d/b", 0)] == in_child(found)
 
 
 def test_a_got_file_has_content_time_and_mode(store: FileStore, run: Runner, here: Path) -> None:
