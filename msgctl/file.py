@@ -8,6 +8,7 @@ from msgctl.output import Screen, counted, field, rfc3339
 from msgctl.send import plain
 from msgctl.timespec import option_ms
 from msgctl.usage import size
+from msgd.errors import UsageError
 from msgd.wire.varlink import Json
 
 PATIENCE_MS = 30_000
@@ -93,6 +94,10 @@ def dup(args: Args, screen: Screen, client: Client, form: str) -> int:
 def rm(args: Args, screen: Screen, client: Client, form: str) -> int:
     """Out of a store, for good."""
     peer, name = (plain(word) for word in args.words)
+    if not name.strip("/"):
+        raise UsageError(
+            "the whole store cannot be removed", f"name what is in it: `msgctl file ls {peer}` lists it"
+        )
     patience_s = _patience_s(args)
     asked: Json = {"peer": peer, "name": name.rstrip("/"), "recursive": args.has("recursive") or None}
     done = client.call(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOW = "msgctl file cast LOCAL... @GROUP"
 PATIENCE_S = 30.0  # while msgd is away
+TAKE_BACK_S = 5.0  # for the answer to that: the command has failed already
 FIRST_LOOK_S, LOOK_S = 0.05, 0.3  # between two looks at how far it is
 OPEN = ("queued", "sending")
 LEVELS = (None, model.QUEUED, model.STORED)
@@ -147,11 +148,28 @@ def _hand_over(args: Args, client: Client, form: str, group: str, words: list[st
     handing = _Handing(items, is_shown=is_shown)
     try:
         _CastFerry(client, group, transfer, handing).run(items)
-    finally:
+        if handing.error is not None:
+            handing.error.message = f"{_ended(handing.error.message)} Nothing is cast."
+            raise handing.error
+    except BaseException:
         handing.clear()
-    if handing.error is not None:
-        handing.error.message += " Nothing is cast."
-        raise handing.error
+        _take_back(client, transfer)
+        raise
+    handing.clear()
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?")) else sentence + "."
+
+
+def _take_back(client: Client, transfer: str) -> None:
+    """Have what was handed over removed; else msgd does so after a day."""
+    client.close()  # nobody takes more of it
+    try:
+        with Client(client.path, timeout_s=TAKE_BACK_S) as other:
+            other.call("FileCastCancel", id=transfer)
+    except (errors.MsgdError, OSError):
+        return
 
 
 def _look_on(
@@ -233,7 +251,11 @@ def _row(cast: Json, member: Json) -> list[str]:
 
 def cancel(args: Args, screen: Screen, client: Client, form: str) -> int:
     """End a cast."""
-    ended = client.call("FileCastCancel", id=plain(args.words[0]))["cast"]
+    ended = client.call("FileCastCancel", id=plain(args.words[0])).get("cast")
+    if ended is None:
+        if form != "json":
+            screen.write("it had not begun: what was handed over is removed\n")
+        return 0
     shown = matrix.Shown(screen, form, "@" + ended["group"], model.STORED, is_quiet=False, is_live=False)
     _show(ended, shown, len(ended["members"]))
     shown.end()

@@ -65,16 +65,32 @@ def begin(control: Control, call: BeginCall, more: bool) -> None:
 def casts(control: Control, call: CastsCall, more: bool) -> None:
     """One cast, or all of them; those that have ended for a day."""
     known = Jobs(control.place.config.store)
-    if call.id is None:
-        control.reply({"casts": [shown(standing) for standing in known.standings()]})
-    else:
-        control.reply({"casts": [shown(_find(known, call.id))]})
+    try:
+        found = [*known.standings()] if call.id is None else [_find(known, call.id)]
+    except OSError as error:
+        raise _refused(control, error) from error
+    control.reply({"casts": [shown(standing) for standing in found]})
 
 
 def cancel(control: Control, call: CastIdCall, more: bool) -> None:
-    """End a cast: who has not got all of it yet gets no more. Raises TooLate where all have."""
+    """End a cast: who has not got all of it yet gets no more. Raises TooLate where all have.
+
+    By its transfer also one that has not begun: what was handed over for it is removed.
+    """
     known = Jobs(control.place.config.store)
-    standing = _find(known, call.id)
+    try:
+        ended = None if _is_dropped(known, call.id) else _end(control, known, call.id)
+    except OSError as error:
+        raise _refused(control, error) from error
+    control.reply({"cast": None if ended is None else shown(ended)})
+
+
+def _is_dropped(known: Jobs, id: str) -> bool:
+    return ID.fullmatch(id) is not None and known.standing(id) is None and known.drop(id)
+
+
+def _end(control: Control, known: Jobs, id: str) -> Standing:
+    standing = _find(known, id)
     left = [stand for stand in standing.members if stand.state not in FINAL]
     if not left or known.load(standing.job.id) is None:
         raise TooLate("The cast has ended already.", SEE)
@@ -84,10 +100,8 @@ def cancel(control: Control, call: CastIdCall, more: bool) -> None:
         known.end(standing)
     except FileNotFoundError:
         raise TooLate("The cast has just ended.", SEE) from None
-    except OSError as error:
-        raise _refused(control, error) from error
     journal.event("cast.cancelled", id=standing.job.id, user=control.user)
-    control.reply({"cast": shown(standing)})
+    return standing
 
 
 def shown(standing: Standing) -> dict[str, Any]:
@@ -119,6 +133,8 @@ def _staging(control: Control, id: str) -> Local:
         known = Jobs(control.place.config.store)
         if known.standing(id) is not None:
             raise UsageError(f"The cast {id} has begun.", "Use a new transfer for more files.")
+        if not known.is_staged(id):
+            known.sweep()
         return Local(*known.staging(id))
     except OSError as error:
         raise _refused(control, error) from error
@@ -142,7 +158,7 @@ def _part(entry: Entry) -> Part:
 
 
 def _find(known: Jobs, text: str) -> Standing:
-    """The cast whose id is or begins so. Raises UsageError, UnknownFile."""
+    """The cast whose id is or begins so. Raises UsageError, UnknownFile, OSError."""
     digits = model.id_prefix(text)
     if digits is None:
         raise UsageError(f"{text!r} is no id: expected 4 or more hexadecimal digits.", SEE)

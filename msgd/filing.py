@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgd.errors import Uncertain
+from msgd.knowing import ClientGone
 from msgd.noting import Note, submit_notes
 from msgd.shipping import Remote, local_store
 from msgd.trust.identity import identity_text
@@ -95,8 +97,20 @@ def remove(control: Control, call: RemoveCall, more: bool) -> None:
     """No more of a file, or of a tree."""
     peer = whose(control, call.peer)
     removed = store_of(control, peer, call.timeout_ms).rm(call.name, bool(call.recursive))
-    message = told(control, peer, call.transfer, Note("rm", call.name))
+    try:
+        message = told(control, peer, call.transfer, Note("rm", call.name))
+    except (Uncertain, ClientGone) as error:  # who asks the log process hears of its end in both ways
+        assert peer is not None
+        raise _untold(removed, peer) from error
     control.reply({"removed": removed, "message": message})
+
+
+def _untold(removed: int, peer: PeerState) -> Uncertain:
+    what = "1 file was" if removed == 1 else f"{removed} files were"
+    return Uncertain(
+        f"{what} removed at {peer.name}; only whether the message that tells of it was kept is not known.",
+        "`msgctl log --kind file` shows it.",
+    )
 
 
 def told(control: Control, peer: PeerState | None, transfer: str, note: Note) -> str | None:

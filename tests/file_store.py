@@ -17,6 +17,7 @@ class FileStore:
     many calls lose their connection behind their first file."""
 
     def __init__(self, server: ControlServer) -> None:
+        self.server = server
         self.files: dict[str, bytes] = {}
         self.executable: set[str] = set()
         self.refused: dict[str, str] = {}  # name -> the name of the error

@@ -198,6 +198,43 @@ def handed_over(client: Client, path: Path, name: str, transfer: str) -> list[di
         os.close(fd)
 
 
+def test_what_was_handed_over_for_no_cast_can_be_removed(three: tuple[Node, Node, Node], tree: Path) -> None:
+    a, _, _ = three
+    transfer, top = new_id(), store(a) / DIRECTORY
+    with a.client() as client:
+        handed_over(client, tree / "big", "x", transfer)
+        assert (top / f"{transfer}{NEW}").is_dir()
+        with pytest.raises(UnknownFile):
+            client.call("FileCastCancel", id=transfer[:-1])
+        assert {"cast": None} == client.call("FileCastCancel", id=transfer)
+        with pytest.raises(UnknownFile):
+            client.call("FileCastCancel", id=transfer)
+    assert [] == list(top.glob(f"{transfer}*"))
+
+
+def test_a_hand_over_that_fails_leaves_nothing_and_the_next_one_sweeps(
+    three: tuple[Node, Node, Node], tree: Path
+) -> None:
+    a, _, _ = three
+    top, old, young = store(a) / DIRECTORY, new_id(), new_id()
+    for transfer, age_s in ((old, 90_000), (young, 80_000)):
+        (top / f"{transfer}{NEW}" / "files").mkdir(parents=True)
+        os.utime(top / f"{transfer}{NEW}", (0, time.time() - age_s))
+    (tree / "d1" / "\x01").touch()
+    assert 2 == a.ctl("file", "cast", str(tree), "@web").returncode
+    assert [f"{young}{NEW}"] == [path.name for path in top.glob(f"*{NEW}")]
+    assert 0 == a.ctl("file", "cancel", young).returncode
+    assert [] == [*top.glob(f"*{NEW}")]
+
+
+def test_a_store_that_is_none_is_told(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    a = nodes.start("a", f'[files]\nstore = "{tmp_path}/none"\n')
+    for words in (("casts",), ("cancel", new_id()), ("cancel", "0000")):
+        done = a.ctl("file", *words)
+        assert (8, True) == (done.returncode, "Not a directory" in done.stderr), done.stderr
+
+
 def killed_often(three: tuple[Node, Node, Node], top: Path, kills: int, seed: int) -> None:
     """Cast while processes on both sides are killed: all there, told once, nothing left behind."""
     a, b, c = three

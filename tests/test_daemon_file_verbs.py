@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from msgd.errors import NotTrusted, PermissionRefused, UnknownFile, UnknownPeer
+from msgctl.client import new_id
+from msgd.errors import MsgdError, NotTrusted, PermissionRefused, Uncertain, UnknownFile, UnknownPeer
 from tests.faults import unshared
 from tests.nodes import Node, Nodes, children_of, command_line, pair, wait_for
 from tests.require import REPOSITORY, require
@@ -260,6 +261,36 @@ def reload(node: Node, settings: str, *, former: str = "") -> None:
     text = node.config.read_text()
     node.config.write_text(text.replace(former, settings) if former else f"{text}{settings}\n")
     assert 0 == node.ctl("reload").returncode
+
+
+def test_a_removal_whose_message_is_uncertain_says_what_is_gone(two: tuple[Node, Node]) -> None:
+    a, b = two
+    for n in range(2):
+        plant(stored(b, f"t/{n}"), 10)
+    raised: list[MsgdError] = []
+    with a.client() as client:
+        client.call("FileList", peer="b")  # now it knows the peer, and is connected
+
+        def remove() -> None:
+            try:
+                client.call("FileRemove", peer="b", name="t", recursive=True, transfer=new_id())
+            except MsgdError as error:
+                raised.append(error)
+
+        log = a.pids()["log"][0]
+        os.kill(log, signal.SIGSTOP)
+        thread = threading.Thread(target=remove)
+        thread.start()
+        try:
+            wait_for(lambda: not stored(b, "t").exists(), 10, "the tree to go")
+        finally:
+            os.kill(log, signal.SIGKILL)
+            thread.join(20)
+    [error] = raised
+    assert isinstance(error, Uncertain)
+    assert error.message.startswith("2 files were removed at b; only whether the message"), error.message
+    assert "msgctl log --kind file" in error.hint
+    a.wait_ready()
 
 
 def test_who_is_no_peer_and_what_is_not_there_is_refused(two: tuple[Node, Node], tmp_path: Path) -> None:

@@ -440,6 +440,35 @@ def test_what_fits_a_glob_is_listed(
     }
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("x[1]", ["x[1]"]),
+        ("x[1]/", ["x[1]"]),
+        ("x[12]", ["x1", "x2"]),
+        ("x[[]1]", ["x[1]"]),
+        ("[x]*", ["x1", "x2", "x[1]"]),
+        ("d[1]", ["d[1]/a", "d[1]/e/"]),
+        ("d[1]/a", ["d[1]/a"]),
+        ("d[1]/[a]", []),
+        ("[d]1", ["d1/b"]),
+        ("y[1]", ["y1"]),
+        (".msgd-[p]arts", []),
+        (".msgd-[1]", []),
+    ],
+)
+def test_a_name_with_brackets_means_itself_where_it_is_there(
+    world: FileWorld, pattern: str, names: list[str]
+) -> None:
+    store = world.remote()
+    there = ["x[1]", "x1", "x2", "d[1]/a", "d1/b", "y1"]
+    list(store.put([world.source(name, name.encode()) for name in there], nobody))
+    (world.store / "d[1]/e").mkdir()
+    (world.store / "y[1]").symlink_to("x1")
+    (world.store / ".msgd-[1]").mkdir()
+    assert names == [entry.name + "/" * entry.is_directory for entry in store.ls(pattern, True)]
+
+
 def test_directories_in_which_there_is_nothing_are_made_and_listed(world: FileWorld, tmp_path: Path) -> None:
     store = world.remote()
     (tmp_path / "bare").mkdir()

@@ -79,16 +79,48 @@ def test_who_comes_second_cannot_end_it(known: Jobs) -> None:
 
 
 def test_what_a_death_has_left_is_swept(known: Jobs, tmp_path: Path) -> None:
-    """Half removed at once, half handed over after a week, for it may still go on."""
+    """Half removed at once, half handed over after a day, for it may still go on."""
     begun(known)
     top = tmp_path / "store" / jobs.DIRECTORY
     os.rename(top / ID, top / f"{ID}{jobs.OLD}")
     known.staging(LATER)
     known.sweep()
     assert [f"{LATER}{jobs.NEW}"] == os.listdir(top)
-    os.utime(top / f"{LATER}{jobs.NEW}", (0, time.time() - 8 * 86_400))
+    os.utime(top / f"{LATER}{jobs.NEW}", (0, time.time() - 86_500))
     known.sweep()
     assert [] == os.listdir(top)
+
+
+def test_what_was_handed_over_is_dropped_unless_it_has_begun(known: Jobs, tmp_path: Path) -> None:
+    top = tmp_path / "store" / jobs.DIRECTORY
+    assert not known.drop(ID), "without a store, too"
+    for _ in range(2):
+        directory, _ = known.staging(ID)
+        Path(directory, "a").write_bytes(b"abc")
+        half = top / f"{ID}{jobs.OLD}"
+        half.mkdir()
+        (half / "a").touch()  # what a death in between has left
+        assert known.drop(ID)
+        assert [] == os.listdir(top)
+    begun(known)
+    assert (False, [ID]) == (known.drop(ID), os.listdir(top))
+
+
+def test_what_cannot_be_removed_keeps_nobody_from_sweeping(
+    known: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.end(Standing(begun(known), [Stand("b", jobs.STORED)]))
+    known.staging(LATER)
+    top = tmp_path / "store" / jobs.DIRECTORY
+    for path in top.iterdir():
+        os.utime(path, (0, time.time() - 86_500))
+
+    def unlink(path: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    known.sweep()
+    assert f"{ID}{jobs.DONE}" in os.listdir(top)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"id":"x"}'])

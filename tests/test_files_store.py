@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msgd.errors import StorageRefused
+from msgd.errors import MsgdError, StorageRefused
 from msgd.files import lanes, parts
 from msgd.files.depot import Depot
 from msgd.files.intake import Incoming, Intake
@@ -127,6 +127,25 @@ def test_two_connections_cannot_exceed_a_quota_together(made: Made) -> None:
     assert (None, StorageRefused) == (third.error, type(fourth.error))
 
 
+def test_parts_count_with_their_content_and_the_empty_not_at_all(made: Made) -> None:
+    """Not with the blocks of the disk, which are more for each small file."""
+    one, other = made.depot(quota=1000), made.depot(quota=1000)
+    waiting = [taken(one, f"a{n}", b"x" * 10) for n in range(20)]
+    last = taken(other, "b", b"y" * 800)
+    assert [None] * 21 == [intake.error for intake in (*waiting, last)]
+    one.landing.land(waiting)
+    other.landing.land([last])
+    full = taken(one, "c", b"z")
+    assert StorageRefused is type(full.error)
+    empty = [taken(one, "d/", b""), taken(one, "e", b"")]
+    one.landing.land(empty)
+    assert [None, None] == [intake.error for intake in empty]
+    low = made.depot(quota=500)
+    empty = [taken(low, "f/", b""), taken(low, "g", b"")]
+    low.landing.land(empty)
+    assert [None, None] == [intake.error for intake in empty], "with a quota that is exceeded, too"
+
+
 def test_what_nobody_goes_on_with_is_removed_and_the_rest_kept(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,3 +217,43 @@ def test_a_digest_counts_only_for_the_file_that_it_was_taken_of(made: Made) -> N
     (made.store / "f").write_bytes(b"new")
     os.utime(made.store / "f", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert [b""] == [found.digest for found in depot.ls("", False)]
+
+
+def test_a_removal_that_stops_says_where_and_what_is_gone(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot = made.depot()
+    depot.landing.land([taken(depot, f"t/{n}", b"x") for n in ("a", "b", "d/c")])
+    real_listdir, real_unlink = os.listdir, os.unlink
+
+    def unlink(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "c":
+            raise PermissionError(1, "Operation not permitted")
+        real_unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "listdir", lambda fd: sorted(real_listdir(fd)))
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(StorageRefused, match=r'"t/d/c": Operation .*\. 2 files were removed before'):
+        depot.rm("t", True)
+    assert ["t/d/c"] == [found.name for found in depot.ls("", True)]
+    with pytest.raises(StorageRefused, match=r"not permitted\. 0 files were removed before"):
+        depot.rm("t", True)
+
+
+def test_a_tree_that_somebody_puts_into_is_not_called_a_wrong_name(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot = made.depot()
+    depot.landing.land([taken(depot, "t/d/a", b"x")])
+    real = os.rmdir
+
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        (made.store / "t" / "d" / "new").touch()
+        real(path, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", rmdir)
+        with pytest.raises(MsgdError, match=r'"t/d" .*put into it meanwhile\. 1 file was removed') as told:
+            depot.rm("t", True)
+    assert (MsgdError, "Repeat the command.") == (type(told.value), told.value.hint)
+    assert 1 == depot.rm("t", True)

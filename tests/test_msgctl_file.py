@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msgctl import ferry, filebar, fileget, filenames, fileparts
+from msgctl import ferry, filebar, fileget, filenames, fileparts, fileput
 from msgd.errors import MsgdError
 from msgd.wire.varlink import Call
 from tests.control_server import Connection, ControlServer
@@ -606,6 +606,82 @@ def test_a_copy_and_a_removal_are_told(store: FileStore, run: Runner) -> None:
     assert {"a": b"1", "b": b"1"} == store.files
     assert "removed 1 file: a\n" == run("file", "rm", "node3", "a").out
     assert {"b": b"1"} == store.files
+
+
+def test_the_whole_store_is_not_removed(store: FileStore, run: Runner) -> None:
+    store.files["a"] = b"x"
+    for name in ("/", "//", ""):
+        done = run("file", "rm", "-r", "node3", name)
+        assert (2, True) == (done.code, "the whole store cannot be removed" in done.err)
+    assert {"a": b"x"} == store.files
+
+
+@pytest.mark.parametrize("brackets", [True, False])
+def test_a_tree_whose_name_has_brackets_is_got_as_a_tree(
+    brackets: bool, store: FileStore, run: Runner, here: Path
+) -> None:
+    top = "d[1]" if brackets else "d1"
+    store.files.update({f"s/{top}/a": b"1", f"s/{top}/e/": b""})
+    answer = store._entry
+
+    def listed(connection: Connection, call: Call) -> None:
+        connection.reply({"entries": [answer(name) for name in sorted(store.files)]})
+
+    store.server.script["FileList"] = listed
+    assert 0 == run("file", "get", "node3", "s/d[1]").code
+    assert ([b"1"], 2) == ([(here / top / "a").read_bytes()], len([*(here / top).iterdir()]))
+    assert 0 == run("file", "get", "node3", "s/d[1]", "there").code
+    assert b"1" == (here / "there" / ("a" if brackets else "d1/a")).read_bytes()
+
+
+# --- cast ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        (PermissionError(13, "Permission denied"), 2, "a: Permission denied. Nothing is cast."),
+        (MsgdError("It is not good."), 1, "It is not good. Nothing is cast."),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+@pytest.mark.parametrize("answer", ["UnknownFile", "StorageRefused", "cut"])
+def test_what_is_not_handed_over_whole_is_taken_back(
+    fault: BaseException,
+    code: int,
+    says: str,
+    answer: str,
+    server: ControlServer,
+    run: Runner,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever msgd answers to that."""
+
+    def unreadable(local: str) -> int:
+        raise fault
+
+    def taken_back(connection: Connection, call: Call) -> None:
+        connection.cut() if answer == "cut" else connection.error(answer)
+
+    server.script["FileCastCancel"] = taken_back
+    monkeypatch.setattr(fileput, "_readable", unreadable)
+    plant(here, a="x")
+    done = run("file", "cast", "a", "@web")
+    assert (code, True) == (done.code, says in done.err), done.err
+    assert [] == server.called("FileCastBegin")
+    [asked] = server.called("FileCastCancel")
+    assert 36 == len(asked["id"])
+
+
+def test_what_had_not_begun_is_cancelled_without_members(server: ControlServer, run: Runner) -> None:
+    server.script["FileCastCancel"] = lambda connection, call: connection.reply({"cast": None})
+    done = run("file", "cancel", "0" * 8)
+    assert (0, "it had not begun: what was handed over is removed\n") == (done.code, done.out)
+    assert "" == run("file", "cancel", "0" * 8, "-o", "json").out
+
+
+# --- the bar ------------------------------------------------------------------------------------------------
 
 
 def test_the_bar_says_how_far_how_fast_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

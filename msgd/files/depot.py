@@ -7,6 +7,7 @@
 Errors for people are raised as MsgdError. Trouble with the catalogue is told once, and costs only digests.
 """
 
+import errno
 import os
 import sqlite3
 import stat
@@ -18,11 +19,12 @@ from msgd.files.catalogue import Catalogue, Known, mark_of
 from msgd.files.intake import OWNER, Incoming, Intake
 from msgd.files.landing import Landing
 from msgd.files.listing import listing
-from msgd.files.names import parts_of
+from msgd.files.names import parts_of, shown
 from msgd.files.parts import Parts
 from msgd.files.quota import Quota
 from msgd.files.tree import DIRECTORY, Directories, open_file, refusal
 
+FILLED = (errno.ENOTEMPTY, errno.EEXIST)  # what file systems say of a directory in which there is something
 NO_QUOTA = "The quota is not known here, so nothing is taken: {}."
 
 
@@ -196,19 +198,19 @@ class Depot:
     # --- away -------------------------------------------------------------------------------------------
 
     def rm(self, name: str, recursive: bool) -> int:
-        """Remove a file or a tree; how many files went. Raises UnknownFile, UsageError."""
+        """Remove a file or a tree; how many files went. Raises UnknownFile, UsageError, StorageRefused."""
         parts = parts_of(name)
-        gone: list[str] = []
+        removal = Removal(name)
         try:
             with Directories(self._root) as directories:
                 parent = directories.open(parts[:-1])
-                count = _remove(parent, parts[-1], name, recursive, gone)
+                removal.remove(parent, parts[-1], name, recursive)
                 os.fsync(parent)
         except OSError as error:
-            raise refusal(error, name) from error
+            raise removal.refusal(error, recursive) from error
         finally:
-            self._forget(gone)
-        return count
+            self._forget(removal.gone)
+        return len(removal.gone)
 
     def _forget(self, names: list[str]) -> None:
         try:
@@ -248,19 +250,40 @@ def _make(directory: str) -> None:
             os.close(fd)
 
 
-def _remove(parent: int, part: str, name: str, recursive: bool, gone: list[str]) -> int:
-    """Links and whatever else lies in a tree go with it; nothing is followed. Raises OSError."""
-    status = os.stat(part, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
-        os.unlink(part, dir_fd=parent)
-        gone.append(name)
-        return 1
-    if not recursive:
-        raise IsADirectoryError(21, "is a directory")
-    fd = os.open(part, DIRECTORY, dir_fd=parent)
-    try:
-        count = sum(_remove(fd, each, f"{name}/{each}", True, gone) for each in os.listdir(fd))
-    finally:
-        os.close(fd)
-    os.rmdir(part, dir_fd=parent)
-    return count
+class Removal:
+    """Of one file or tree: what is gone, and the name that it is at."""
+
+    def __init__(self, name: str) -> None:
+        self.gone: list[str] = []
+        self._top = self._at = name
+
+    def remove(self, parent: int, part: str, name: str, recursive: bool) -> None:
+        """Links and whatever else lies in a tree go with it; nothing is followed. Raises OSError."""
+        self._at = name
+        status = os.stat(part, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(part, dir_fd=parent)
+            self.gone.append(name)
+            return
+        if not recursive:
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        fd = os.open(part, DIRECTORY, dir_fd=parent)
+        try:
+            for each in os.listdir(fd):
+                self.remove(fd, each, f"{name}/{each}", True)
+        finally:
+            os.close(fd)
+        self._at = name
+        os.rmdir(part, dir_fd=parent)
+
+    def refusal(self, error: OSError, recursive: bool) -> MsgdError:
+        """Why it has ended before its end, at which name, and how much was removed before."""
+        if recursive and error.errno in FILLED:
+            why = f"{shown(self._at)} cannot be removed: something is put into it meanwhile."
+            refused = MsgdError(why, "Repeat the command.")
+        else:
+            refused = refusal(error, self._at)
+        if not self.gone and self._at == self._top:
+            return refused
+        what = "1 file was" if len(self.gone) == 1 else f"{len(self.gone)} files were"
+        return type(refused)(f"{refused.message} {what} removed before.", refused.hint)

@@ -2,7 +2,7 @@
 
 | below STORE/.msgd-casts/ | |
 |---|---|
-| ID.new/ | files that are still handed over: `files/`, with a catalogue of their own |
+| ID.new/ | files that are still handed over: `files/`, with a catalogue of their own; for a day |
 | ID/job.json | what, from whom, to whom; there from the rename on, with which the cast begins |
 | ID/files/ | the content, under the names that it gets |
 | ID/standing.json | how far it is, for people: never the truth, which is in the log |
@@ -21,7 +21,7 @@ import msgspec
 
 DIRECTORY = ".msgd-casts"
 NEW, OLD, DONE = ".new", ".old", ".done"
-FORGOTTEN_S = {NEW: 7 * 86400.0, OLD: 0.0, DONE: 86400.0}  # after this they are removed
+FORGOTTEN_S = {NEW: 86400.0, OLD: 0.0, DONE: 86400.0}  # after this they are removed
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 QUEUED, SENDING, STORED, CANCELLED = "queued", "sending", "stored", "cancelled"
@@ -109,6 +109,16 @@ class Jobs:
         os.rename(here, self._path(job.id))
         _sync(self._top)
 
+    def drop(self, id: str) -> bool:
+        """No cast is to come of what was handed over; whether there was anything."""
+        _remove(self._path(id, OLD))
+        try:
+            os.rename(self._path(id, NEW), self._path(id, OLD))
+        except FileNotFoundError:
+            return False
+        _remove(self._path(id, OLD))
+        return True
+
     # --- asking -----------------------------------------------------------------------------------------
 
     def open_ids(self) -> list[str]:
@@ -168,8 +178,8 @@ class Jobs:
                     _remove(path)
                 else:
                     os.unlink(path)
-            except FileNotFoundError:
-                continue  # somebody else was here first
+            except OSError:
+                continue  # somebody else was here first, or it cannot be removed
 
     def _names(self) -> list[str]:
         try:

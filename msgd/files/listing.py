@@ -1,4 +1,7 @@
-"""What of a store fits a glob, in the order of names: regular files and directories, nothing else."""
+"""What of a store fits a glob, in the order of names: regular files and directories, nothing else.
+
+Names may have brackets: a pattern that has those alone, and is a name there, means this name.
+"""
 
 import os
 import stat
@@ -12,6 +15,7 @@ from msgd.files.names import HINT, OURS, is_good, parts_of, shown
 from msgd.files.tree import DIRECTORY, IN_THE_WAY, Directories, refusal
 
 MAGIC = frozenset("*?[")
+ANY = frozenset("*?")
 DEEPEST = 128  # directories within one another: each costs a descriptor while it is looked at
 
 
@@ -32,7 +36,7 @@ def listing(root: int, pattern: str, recursive: bool) -> Iterator[Found]:
     Raises UnknownFile, UsageError, StorageRefused.
     """
     parts = _parts(pattern)
-    if not MAGIC.isdisjoint(pattern):
+    if not _is_name(root, pattern.rstrip("/")):
         yield from _matching(root, "", parts, recursive)
         return
     with Directories(root) as directories:
@@ -59,6 +63,20 @@ def _parts(pattern: str) -> list[str]:
     if {"", ".", ".."}.intersection(parts):
         raise UsageError(f"{shown(pattern)} is no pattern for files in a store.", HINT)
     return parts
+
+
+def _is_name(root: int, pattern: str) -> bool:
+    """Whether it is a name, be it there or not, and no glob."""
+    if MAGIC.isdisjoint(pattern):
+        return True
+    if not ANY.isdisjoint(pattern):
+        return False
+    try:
+        with Directories(root) as directories:
+            _named(directories, parts_of(pattern))
+    except (OSError, UsageError):
+        return False
+    return True
 
 
 def _named(directories: Directories, parts: list[str]) -> Found | None:

@@ -132,7 +132,9 @@ class Parts:
 
 
 def _taken(status: os.stat_result) -> int:
-    return max(status.st_size, status.st_blocks * 512)
+    """Its content, as of a file that is whole; with the room that was reserved for more."""
+    room = status.st_blocks * 512
+    return room if room > status.st_size + RESERVED_BYTES else status.st_size
 
 
 def _directory(parent: int, name: str) -> int:

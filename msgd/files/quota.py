@@ -1,7 +1,7 @@
 """What one peer may still put: the bytes of its files and of its parts, against its quota.
 
 Asked before content flows; and once more when files become visible, while nobody else may change the
-catalogue, since several connections of one peer may put at once.
+catalogue, since several connections of one peer may put at once. What has no content is always admitted.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,8 @@ class Quota:
 
     def admit(self, name: str, size: int, here: int = 0) -> None:
         """Before it flows; `here` bytes of it are in a part already. Raises StorageRefused."""
+        if not size:
+            return
         if here:
             self._known = None  # counted with the part as it is now
         if self._known is None:
@@ -48,6 +50,8 @@ class Quota:
     def admit_at_last(self, intake: Intake, landed: int) -> None:
         """When it becomes visible, behind others with `landed` bytes. Raises StorageRefused."""
         what = intake.what
+        if not what.size:
+            return
         used = self._catalogue.used(self._owner) + landed - self._replaced(what.name)
         if used + what.size > self._limit_bytes:
             raise self._refusal(what.name, what.size, used)
