@@ -285,8 +285,9 @@ Each transfer is a message of kind file in both logs, with name, size and digest
 transfer between nodes, and no message tells of it.""",
     "file ls": """\
 List the store of PEER, or without PEER this node's own: what lies at the top; of a GLOB that names
-a directory, what lies in it; else what fits. *, ? and [...] stay within one part of a name. -r
-lists the files of whole trees, and the directories in which there is nothing.
+a directory, what lies in it; else what fits. *, ? and [...] stay within one part of a name; a
+name that has [ in it means itself where it is there. -r lists the files of whole trees, and the
+directories in which there is nothing.
 
 A digest is shown once it is known. A * behind a name: it may be executed.""",
     "file put": """\
@@ -327,9 +328,10 @@ Put files or whole trees into the stores of all members of @GROUP (see `msgctl g
 of every peer. Members that are away get them when they return.
 
 The files are handed over to msgd, which keeps a copy beside its own store until all members have
-them; this ends with an error when that cannot be done as a whole. From then on the cast goes on by
-itself, whatever is killed or restarted in between; what is changed or removed here does not concern
-it any more. Each member gets a message of kind file for each of its files.
+them; this ends with an error when that cannot be done as a whole, and nothing stays there then, nor
+when it is interrupted. From then on the cast goes on by itself, whatever is killed or restarted in
+between; what is changed or removed here does not concern it any more. Each member gets a message of
+kind file for each of its files.
 
 For 3 seconds (--timeout) it is shown how far that is; then the command ends with 0. --wait=stored makes
 it the condition of success that all members have all files, with --quorum N that N of them have;

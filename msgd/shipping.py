@@ -53,7 +53,8 @@ class Store(Protocol):
     """What both have."""
 
     def ls(self, pattern: str = "", recursive: bool = False) -> Iterator[Entry]:
-        """What fits a glob, by name: `*`, `?` and `[…]` within a part of the name.
+        """What fits a glob, by name: `*`, `?` and `[…]` within a part of the name. Where brackets are all it
+        has, and it is a name that is there, it means this name.
 
         Without one: what lies at the top. Of a directory that is named: what lies in it. `recursive`: the
         files of whole trees, no directories. Nothing fitting is no error where there is a glob; a plain name

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -225,6 +226,29 @@ def test_a_hand_over_that_fails_leaves_nothing_and_the_next_one_sweeps(
     assert [f"{young}{NEW}"] == [path.name for path in top.glob(f"*{NEW}")]
     assert 0 == a.ctl("file", "cancel", young).returncode
     assert [] == [*top.glob(f"*{NEW}")]
+
+
+def test_a_hand_over_that_is_interrupted_leaves_nothing(
+    three: tuple[Node, Node, Node], tmp_path: Path
+) -> None:
+    a, _, _ = three
+    for n in range(3):
+        with (tmp_path / f"big{n}").open("wb") as file:
+            file.truncate(200 << 20)
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "msgctl", "--socket", str(a.socket), "file", "cast", str(tmp_path), "@web"],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+    )
+    parts = store(a) / DIRECTORY
+    wait_for(lambda: [*parts.glob(f"*{NEW}/files/.msgd-parts/*/*")], 10, "the hand-over to begin")
+    sender.send_signal(signal.SIGINT)
+    _, err = sender.communicate(timeout=20)
+    assert 130 == sender.returncode, err
+    assert [] == [path.name for path in parts.glob(f"*{NEW}")]
+    assert [] == castings(a)
+    time.sleep(1)
+    assert [] == [path.name for path in parts.glob(f"*{NEW}")], "whoever took it brings nothing back"
 
 
 def test_a_store_that_is_none_is_told(nodes: Nodes, tmp_path: Path) -> None:
