@@ -184,6 +184,7 @@ def test_a_name_that_leaves_the_store_is_never_cast(three: tuple[Node, Node, Nod
             assert "InvalidRequest" == result["error"]["name"], name
         with pytest.raises(UsageError, match="No files"):
             client.call("FileCastBegin", group="web", transfer=transfer)
+        client.call("FileCastCancel", id=transfer)
     before = digests(store(b))
     assert "x" not in before
 
