@@ -222,7 +222,7 @@ def _items(
         return [Wanted(name, where, found[0][1], unsynced, found[0][2])]
     if directory is None and local == STDOUT:
         raise UsageError(f"{name} is not one file: standard output takes no tree")
-    if _is_glob(name) and not all(f"{one}/".startswith(f"{name}/") for one, _ in found):
+    if _is_glob(name) and not all(f"{one}/".startswith(f"{name}/") for one, _, _ in found):
         top = name[: next(at for at, c in enumerate(name) if c in GLOB)].rpartition("/")[0]
         into = directory if directory is not None else local or "."
     else:
