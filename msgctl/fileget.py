@@ -8,6 +8,7 @@ import codecs
 import os
 import tempfile
 import time
+from contextlib import suppress
 
 from msgctl import filenames
 from msgctl.client import Client, new_id
@@ -159,7 +160,8 @@ def run(args: Args, screen: Screen, client: Client, form: str, patience_s: float
         placing.make(empty)
         Ferry(client, "FileGet", peer, patience_s, new_id(), placing).run(items)
         if mark is not None and telling.code == OK:
-            os.unlink(mark)
+            with suppress(FileNotFoundError):  # another command for the same tree was done before
+                os.unlink(mark)
     finally:
         telling.clear()
     return telling.code

@@ -7,7 +7,7 @@ import time
 
 from msgctl.filenames import part_path
 from msgd.errors import MsgdError
-from msgd.files.standing import copy_piece
+from msgd.pieces import copy_piece
 
 LOCK_S = 3.0  # for the worker of a command that was killed to let go of its part
 TRY_S = 0.05

@@ -24,7 +24,7 @@ that body does lies in files beside it. Imports go down only: `.importlinter` ha
 - index process: `indexing`, with indexer keeper wording surveying vacuuming lag
 - whoever receives as a consumer (control worker, hook process): receiving lookout
 - whoever reaches a store of files (control worker, casting): shipping
-- everywhere: model errors events journal systemd config settings amounts capabilities
+- everywhere: model errors events journal systemd config settings amounts pieces capabilities
 - msgd --check-config: checking permitting unit
 
 The rooms: `log` on disk, `peer` between nodes, `trust` who is who, `files` a node's store, `parcel` on a

@@ -9,7 +9,6 @@
 | `tree` | the directories and files of a store, as descriptors: no link is followed |
 | `disk` | room, and having it written out as it flows |
 | `parts` | files that are not whole yet: found again, locked, removed when old |
-| `standing` | copies what stands at a place and may be what is to come |
 | `intake` | one file that comes in |
 | `landing` | many of them become durable together |
 | `lanes` | many syncs side by side |

@@ -12,8 +12,8 @@ from msgd.errors import MsgdError, UsageError
 from msgd.files.disk import Flusher, check_room, reserve
 from msgd.files.names import HINT, is_directory, parts_of, shown
 from msgd.files.parts import Part, Parts
-from msgd.files.standing import copy_piece
 from msgd.files.tree import refusal
+from msgd.pieces import copy_piece
 
 RESERVED_FROM = 1 << 20  # smaller files are written sooner than their room is taken
 READ_BYTES = 1 << 20

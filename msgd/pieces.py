@@ -1,4 +1,7 @@
-"""What stands at a place already and may be what is to come: copied, so that it is only compared."""
+"""Content copied between two open files, by the kernel where it can.
+
+What stands at a place already, and may be what is to come, is copied so that it is only compared.
+"""
 
 import errno
 import os
