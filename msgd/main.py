@@ -98,7 +98,7 @@ def _serve(
     def warm_up() -> None:
         rehearse(node)
         children.freeze()
-        children.fill_pools()
+        children.fill_gaps()
 
     def reload() -> Config:
         new = load(options.config, os.environ, os.geteuid())

@@ -21,7 +21,7 @@ from tests.speaker import Speaker, speakers_until
 PEERS = 500
 # The goal is 2 MiB; 3.4 were measured (Python 3.11, 2026-11). A bare fork has 1.0 of them; of the rest, three
 # pages in four were written for reference counts alone: of code, types and names, which lie far apart.
-USS_BYTES = 4352 << 10  # 3.87 to 4.02 MiB were measured: where objects come to lie differs from run to run
+USS_BYTES = 4 << 20
 
 
 @pytest.fixture
@@ -115,25 +115,24 @@ def lab(directory: Path, *words: str, within_s: float = 120) -> subprocess.Compl
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.long)])
-def test_a_big_lab_comes_up_talks_and_leaves_nothing(tmp_path: Path, count: int) -> None:
+def test_a_lab_of_40_comes_up_talks_and_leaves_nothing(tmp_path: Path) -> None:
     """All are paired with node1: one message each way through it, then nothing is left of them."""
     directory = tmp_path / "lab"
     try:
-        up = lab(directory, "lab", "up", str(count))
+        up = lab(directory, "lab", "up", "40")
         assert up.returncode == 0, up.stderr
-        pids = [int((directory / f"node{n}" / "msgd.pid").read_text()) for n in range(1, count + 1)]
+        pids = [int((directory / f"node{n}" / "msgd.pid").read_text()) for n in range(1, 41)]
         everyone = [*pids, *(child for pid in pids for child in children_of(pid))]
-        for n in range(2, count + 1):
+        for n in range(2, 41):
             for one, other in (("node1", f"node{n}"), (f"node{n}", "node1")):
                 sent = lab(directory, "--node", one, "send", "--wait=stored", other, f"{one} to {other}")
                 assert sent.returncode == 0, sent.stderr
         there = lab(directory, "-o", "json", "--node", "node1", "log")
         rows = [json.loads(line) for line in there.stdout.splitlines()]
-        assert {f"node1 to node{n}" for n in range(2, count + 1)} == {
+        assert {f"node1 to node{n}" for n in range(2, 41)} == {
             r["text"] for r in rows if r["direction"] == "out"
         }
-        assert {f"node{n} to node1" for n in range(2, count + 1)} == {
+        assert {f"node{n} to node1" for n in range(2, 41)} == {
             r["text"] for r in rows if r["direction"] == "in"
         }
     finally:

@@ -33,7 +33,7 @@ def test_a_decoder_takes_an_input_or_refuses_it(name: str) -> None:
 @pytest.mark.timeout(120)
 def test_a_real_daemon_loses_no_more_than_workers(tmp_path: Path) -> None:
     """On its peer port as stranger and as peer, and on its control socket."""
-    reports = list(live.run(tmp_path, 200, SEED))
+    reports = list(live.run(tmp_path, 400, SEED))
     assert {report.name: [] for report in reports} == {
         report.name: [finding.text for finding in report.findings] for report in reports
     }
