@@ -248,8 +248,8 @@ def test_a_hand_over_that_is_interrupted_leaves_nothing(
     assert 130 == sender.returncode, err
     assert [] == [path.name for path in parts.glob(f"*{NEW}")]
     assert [] == castings(a)
-    time.sleep(1)
-    assert [] == [path.name for path in parts.glob(f"*{NEW}")], "whoever took it brings nothing back"
+    wait_for(lambda: not [role for role in a.pids() if role.startswith("control")], 10, "who took it to end")
+    assert [] == [path.name for path in parts.glob(f"*{NEW}")], "it brings nothing back"
 
 
 def test_a_store_that_is_none_is_told(nodes: Nodes, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import random
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -39,9 +38,11 @@ def test_who_lost_the_consumer_is_not_refused(
 ) -> None:
     """`consumer rm` of a hook at work: the next process begins it anew at once."""
     nothing: Any = SimpleNamespace()
-    receiver = SimpleNamespace(
-        begin=lambda *given: True, settle=lambda settled: None, next=Mock(side_effect=error)
-    )
+
+    def fail(*given: object) -> None:
+        raise error
+
+    receiver = SimpleNamespace(begin=lambda *given: True, settle=lambda settled: None, next=fail)
     monkeypatch.setattr(hooking, "Listening", lambda *given: nothing)
     monkeypatch.setattr(hooking, "Receiver", lambda *given: receiver)
     monkeypatch.setattr(hooking.executing, "die_with", lambda parent: None)
