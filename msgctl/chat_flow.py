@@ -82,13 +82,11 @@ class Flow:
         """Whether the peer is connected."""
         return self.peer is not None and self.peer["state"] == "connected"
 
-    def put(self, body: bytes, headers: dict[str, str] | None = None) -> str:
-        """Send a line; its id. Raises UsageError where it is too long."""
+    def put(self, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Send a line. Raises UsageError where it is too long."""
         check_size(len(body) + header_bytes(headers or {}), "the line")
-        id = new_id()
-        self.talk.typed(id, body, headers or {}, time.time_ns())
+        self.talk.typed(new_id(), body, headers or {}, time.time_ns())
         self._typed.set()
-        return id
 
     def leave(self) -> None:
         """Send the last line."""
