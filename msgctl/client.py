@@ -166,7 +166,9 @@ class Client:
                     left_s = max(0.0, deadline_s - time.monotonic())
                     asked = {**parameters, "timeout_ms": round(left_s * 1000)}
                     again = other._send(asked, wait, left_s)
-            except errors.MsgdError:
+            except errors.MsgdError as exc:
+                if not passes(exc):
+                    raise
                 continue  # it is kept, so what is known of it stands
             except KeyboardInterrupt as exc:
                 exc.receipt = receipt  # type: ignore[attr-defined]  # as in _send
@@ -253,6 +255,11 @@ class Client:
             return self._splitter.next()
         except varlink.FrameError as exc:
             raise _no_msgd(exc) from exc
+
+
+def passes(exc: errors.MsgdError) -> bool:
+    """Whether it is an error of a msgd that starts again: the same call may be made once more."""
+    return isinstance(exc, errors.Unreachable | errors.Uncertain) or type(exc) is errors.MsgdError
 
 
 def _cut_off(receipt: Json, wait: str) -> Json:

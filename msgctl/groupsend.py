@@ -7,7 +7,7 @@ import time
 from _collections_abc import Iterator
 
 from msgctl import held, matrix, receipts, send
-from msgctl.client import Client, Lost, body_fields, new_id
+from msgctl.client import Client, Lost, body_fields, new_id, passes
 from msgctl.grammar import Args
 from msgctl.lines import RANK
 from msgctl.output import BrokenOutput, Screen
@@ -114,7 +114,7 @@ class _Call:
                 if not self._is_open():
                     return
             except errors.MsgdError as exc:
-                if not isinstance(exc, Lost | errors.Uncertain) and type(exc) is not errors.MsgdError:
+                if not passes(exc):
                     raise
                 why = exc
             again = self._connected(why)

@@ -325,6 +325,18 @@ def test_who_waits_goes_on_when_msgd_loses_a_process(server: ControlServer, run:
     assert 20_000 == first["timeout_ms"] > again[0]["timeout_ms"] > again[1]["timeout_ms"] > 0
 
 
+def test_what_does_not_pass_is_not_tried_again(server: ControlServer, run: Runner) -> None:
+    def send(connection: Connection, call: Call) -> None:
+        if len(server.called("Send")) == 1:
+            answer(state="queued", reason="msgd is starting again")(connection, call)
+        else:
+            connection.error("PermissionRefused", "You may not send.")
+
+    server.script["Send"] = send
+    done = run("send", "node3", "hola", "--wait=stored", "--timeout", "20s")
+    assert (1, True, 2) == (done.code, "You may not send." in done.err, len(server.called("Send")))
+
+
 def test_what_is_missing_of_handled_is_said(server: ControlServer, run: Runner) -> None:
     server.state = "stored"
     done = run("send", "node3", "hola", "--wait=handled")
